@@ -1,0 +1,272 @@
+"""The values that layers hand each other: ids, versions, packs, statuses, reports.
+
+Frozen, without behaviour. What is serialised (`docs/format.md`) is a msgspec
+Struct in array form: the order of its fields is the format.
+"""
+
+import datetime
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, NewType
+
+import msgspec
+
+from syncagent.errors import SyncAgentError
+
+CHUNK_SIZE = 1 << 20
+"""Most bytes of content in one chunk."""
+SMALL_BLOB = 256 << 10
+"""Content up to this size lives in rows of the cache and shares packs."""
+MAX_BLOB_SIZE = 64 << 30
+MAX_METADATA_BYTES = 16 << 10
+MAX_RETRIES = 8
+"""Failures of its own after which a blob is tried only once a day."""
+
+VersionId = NewType("VersionId", bytes)
+DeviceId = NewType("DeviceId", bytes)
+VaultId = NewType("VaultId", bytes)
+SlotId = NewType("SlotId", bytes)
+GroupId = NewType("GroupId", bytes)
+Scope = NewType("Scope", bytes)
+ChunkId = NewType("ChunkId", bytes)
+PackId = NewType("PackId", bytes)
+Hlc = NewType("Hlc", int)
+"""Hybrid logical clock: Unix milliseconds in the high 48 bits, a counter in the low 16."""
+
+Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+U32 = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+HlcField = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+SeqField = Annotated[int, msgspec.Meta(ge=0, lt=10**12)]
+
+
+MetadataValue = str | int | float | bool | bytes
+"""One value of a blob's metadata: text, 64-bit integer, finite float, bool or bytes."""
+Metadata = Mapping[str, MetadataValue]
+
+
+class Parent(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A head the writer saw: the batch (device, seq) that published it; seq 0 when not yet published."""
+
+    version: Bytes16
+    device: Bytes16
+    seq: SeqField
+
+
+class Version(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, eq=False):
+    """One immutable state of a blob. Equal and hashed by its id; `str()` gives the id in hex.
+
+    `content` holds chunk ids in order; `content_digest` is SHA-256 over the
+    SHA-256 digests of the chunks; `created_at` is Unix time in milliseconds.
+    """
+
+    id: Bytes16
+    hlc: HlcField
+    namespace: str
+    blob_id: str
+    parents: tuple[Parent, ...]
+    deleted: bool
+    size: Annotated[int, msgspec.Meta(ge=0, le=MAX_BLOB_SIZE)]
+    created_at: Annotated[int, msgspec.Meta(ge=-(1 << 62), lt=1 << 62)]
+    metadata: dict[str, MetadataValue]
+    scope: Bytes16
+    content: tuple[Bytes32, ...]
+    content_digest: Bytes32
+    group: Bytes16 | None = None
+
+    def __str__(self) -> str:
+        return self.id.hex()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Version) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+class Codec(enum.IntEnum):
+    """How a chunk is stored in a pack."""
+
+    STORED = 0
+    ZSTD = 1
+
+
+class PackedChunk(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One chunk's place in a pack; `stored_length` includes the 16 bytes of the tag."""
+
+    id: Bytes32
+    stored_length: Annotated[int, msgspec.Meta(ge=16, le=CHUNK_SIZE + 16)]
+    raw_length: Annotated[int, msgspec.Meta(ge=1, le=CHUNK_SIZE)]
+    codec: Codec
+
+
+class PackRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """All that is needed to open a pack: chunks in order, the first right after the 40-byte header."""
+
+    id: Bytes32
+    size: Annotated[int, msgspec.Meta(ge=0, le=16 << 20)]
+    epoch: U32
+    salt: Bytes32
+    chunks: Annotated[tuple[PackedChunk, ...], msgspec.Meta(max_length=4096)]
+
+
+class SyncStatus(enum.IntEnum):
+    """Where a head version's content is. `syncagent.cache.status` holds the transitions."""
+
+    SYNCED = 1
+    PENDING_UPLOAD = 2
+    PENDING_DOWNLOAD = 3
+    FAILED_UPLOAD = 4
+    FAILED_DOWNLOAD = 5
+    REMOTE_ONLY = 6
+    LOCAL_ONLY = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A blob's content in memory with the version it came from."""
+
+    id: str
+    data: bytes
+    metadata: Metadata
+    version: Version
+    size: int
+    created_at: datetime.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BlobInfo:
+    """A blob as a listing shows it, without content. `version` is the winning version's id in hex."""
+
+    namespace: str
+    id: str
+    size: int
+    status: SyncStatus
+    version: str
+    created_at: datetime.datetime
+    changed_at: datetime.datetime
+    conflict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BlobPage:
+    """One page of a listing. `next` is opaque: pass it as `after`; None on the last page."""
+
+    blobs: tuple[BlobInfo, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult:
+    """What became of one blob of `put_many`: a version, or the error that stopped this one."""
+
+    id: str
+    version: Version | None = None
+    error: SyncAgentError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GetResult:
+    """What became of one blob of `get_many`: a blob, or the error that stopped this one."""
+
+    id: str
+    blob: Blob | None = None
+    error: SyncAgentError | None = None
+
+    @property
+    def data(self) -> bytes:
+        """The content; raises `error` where there is none."""
+        if self.blob is None:
+            raise self.error or SyncAgentError(f"{self.id!r} has no content")
+        return self.blob.data
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedVault:
+    """A new vault. `recovery_code` opens it without the passphrase and is shown only here."""
+
+    vault_id: str
+    device_id: str
+    remote: str
+    recovery_code: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedVault:
+    """A vault that this device has joined."""
+
+    vault_id: str
+    device_id: str
+    remote: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something in a sync that must not pass in silence: `kind` is the class name of the error."""
+
+    kind: str
+    subject: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlobFailure:
+    """A blob that failed for a reason of its own in this sync; the others went on."""
+
+    namespace: str
+    id: str
+    direction: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """What one sync did. `sent` and `fetched` count blobs (a deletion is one); bytes are object bytes."""
+
+    sent: int = 0
+    fetched: int = 0
+    failed: int = 0
+    sent_bytes: int = 0
+    fetched_bytes: int = 0
+    conflicts: int = 0
+    alarms: tuple[Alarm, ...] = ()
+    failures: tuple[BlobFailure, ...] = ()
+    duration_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a running sync is. Totals grow while work is being found."""
+
+    phase: str
+    done: int
+    total: int
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceStatus:
+    """Live blobs of a namespace by status, and what waits without content (deletions, flags)."""
+
+    blobs: int
+    counts: Mapping[SyncStatus, int]
+    pending_changes: int
+
+
+@dataclass(frozen=True, slots=True)
+class VaultStatus:
+    """All that is known without asking the remote. Times are UTC; None means never, or now."""
+
+    vault_id: str
+    device_id: str
+    device_name: str
+    remote: str
+    counts: Mapping[SyncStatus, int]
+    namespaces: Mapping[str, NamespaceStatus]
+    pending_changes: int
+    conflicts: int
+    last_sync: datetime.datetime | None
+    next_attempt: datetime.datetime | None
+    reasons: tuple[str, ...]
