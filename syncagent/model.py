@@ -8,7 +8,7 @@ import datetime
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, NewType
+from typing import TYPE_CHECKING, Annotated, Any, NewType
 
 import msgspec
 
@@ -37,13 +37,17 @@ Hlc = NewType("Hlc", int)
 Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 U32 = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
-HlcField = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+HlcField = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 SeqField = Annotated[int, msgspec.Meta(ge=0, lt=10**12)]
 
 
 MetadataValue = str | int | float | bool | bytes
 """One value of a blob's metadata: text, 64-bit integer, finite float, bool or bytes."""
 Metadata = Mapping[str, MetadataValue]
+if TYPE_CHECKING:
+    MetadataField = dict[str, MetadataValue]
+else:  # msgspec has no union of text with bytes: the journal checks each value when it decodes
+    MetadataField = dict[str, Any]
 
 
 class Parent(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -69,7 +73,7 @@ class Version(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     deleted: bool
     size: Annotated[int, msgspec.Meta(ge=0, le=MAX_BLOB_SIZE)]
     created_at: Annotated[int, msgspec.Meta(ge=-(1 << 62), lt=1 << 62)]
-    metadata: dict[str, MetadataValue]
+    metadata: MetadataField
     scope: Bytes16
     content: tuple[Bytes32, ...]
     content_digest: Bytes32

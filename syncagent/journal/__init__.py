@@ -1,0 +1,1 @@
+"""What devices tell each other: the shapes of changes, what follows from them, and how lies show."""
