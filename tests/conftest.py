@@ -1,0 +1,8 @@
+"""Everything asynchronous is tested on both backends."""
+
+import pytest
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
