@@ -1,0 +1,1 @@
+"""The local cache: one SQLCipher file, and pack files beside it."""

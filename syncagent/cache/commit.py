@@ -1,0 +1,204 @@
+"""Group commit by leader: many callers of an event loop, one connection, few fsyncs.
+
+A caller appends its operation to a queue. The first one leads: it runs the
+queue on the cache thread, at most `GROUP_SIZE` writes or `GROUP_S` seconds in
+one transaction, one savepoint each, and wakes the others. No task of its own
+runs behind the callers' backs, so it works the same under asyncio and trio.
+
+An operation gets the `Database`, must not keep it, and may be run again after
+damage: it reads all it needs and changes nothing outside the database.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from syncagent.cache.db import DamagedConnection, Database, damaged_row
+from syncagent.errors import CacheFull
+
+T = TypeVar("T")
+
+GROUP_SIZE = 64
+GROUP_S = 0.005
+"""Longest time a transaction takes on further writes: an interactive put waits for one group at most."""
+
+
+class _Job:
+    __slots__ = ("done", "error", "event", "is_abandoned", "is_leader", "operation", "result", "writes")
+
+    def __init__(self, operation: Callable[[Database], Any], writes: bool) -> None:
+        self.operation = operation
+        self.writes = writes
+        self.event = anyio.Event()
+        self.done = False
+        self.is_leader = False
+        self.is_abandoned = False  # its caller was cancelled: it may still run, but cannot lead
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+class Cache:
+    """The cache as coroutines see it: `write` and `read` run operations on the cache thread."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._interactive: deque[_Job] = deque()
+        self._background: deque[_Job] = deque()
+        self._has_leader = False
+        self._is_background_turn = False
+        self._limiter = anyio.CapacityLimiter(1)
+
+    async def write(self, operation: Callable[[Database], T], *, background: bool = False) -> T:
+        """Run an operation in a transaction; durable on return.
+
+        Background operations run one a transaction, after every interactive one, and
+        keep themselves under some 5 ms. If the caller is cancelled the operation may
+        or may not be committed. An error of the operation undoes this operation only.
+
+        Raises:
+            CacheFull: the disk is full; nothing of the operation was kept.
+            CacheDamaged: the operation met a damaged page, on a fresh connection too.
+        """
+        return await self._submit(_Job(operation, writes=True), background)  # type: ignore[no-any-return]  # a job carries any result
+
+    async def read(self, operation: Callable[[Database], T], *, background: bool = False) -> T:
+        """Run an operation that only reads; it sees every write that has returned."""
+        return await self._submit(_Job(operation, writes=False), background)  # type: ignore[no-any-return]  # a job carries any result
+
+    async def aclose(self) -> None:
+        """Close the connection after what is queued."""
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._db.close, limiter=self._limiter)
+
+    async def _submit(self, job: _Job, background: bool) -> Any:
+        (self._background if background else self._interactive).append(job)
+        if self._has_leader:
+            try:
+                await job.event.wait()
+            except BaseException:
+                job.is_abandoned = True
+                if job.is_leader and not job.done:  # woken to lead and cancelled at once
+                    self._pass_on()
+                raise
+        else:
+            self._has_leader = True
+            job.is_leader = True
+        if not job.done:
+            with anyio.CancelScope(shield=True):
+                await self._lead(job)
+        if job.error is not None:
+            raise job.error
+        return job.result
+
+    async def _lead(self, own: _Job) -> None:
+        try:
+            while not own.done:
+                for job in await anyio.to_thread.run_sync(
+                    self._run_group, limiter=self._limiter, abandon_on_cancel=False
+                ):
+                    job.event.set()
+        finally:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        for job in (*self._interactive, *self._background):
+            if not job.is_abandoned:
+                job.is_leader = True
+                job.event.set()
+                return
+        self._has_leader = False
+
+    # The cache thread ---------------------------------------------------------------
+
+    def _run_group(self) -> list[_Job]:
+        jobs = self._take_group()
+        try:
+            # Reads first: they must not see what the group has not committed yet.
+            for job in jobs:
+                if not job.writes:
+                    self._run_alone(job)
+            writes = [job for job in jobs if job.writes]
+            if writes:
+                self._interactive.extendleft(reversed(self._commit(writes)))
+        except BaseException as exc:  # not even a fresh connection: say so to everyone who waits
+            for job in jobs:
+                if not job.done:
+                    job.error, job.done = _as_damage(exc), True
+        return [job for job in jobs if job.done]
+
+    def _take_group(self) -> list[_Job]:
+        """An interactive group and one background operation take turns, so that neither starves."""
+        if self._background and (self._is_background_turn or not self._interactive):
+            self._is_background_turn = False
+            return [self._background.popleft()]
+        self._is_background_turn = True
+        jobs: list[_Job] = []
+        while self._interactive and len(jobs) < GROUP_SIZE:
+            jobs.append(self._interactive.popleft())
+        return jobs
+
+    def _commit(self, jobs: list[_Job]) -> list[_Job]:
+        """Run the writes in one transaction; returns those there was no time for."""
+        db = self._db
+        started = time.monotonic()
+        ran: list[_Job] = []
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            for job in jobs:
+                if ran and time.monotonic() - started > GROUP_S:
+                    break
+                ran.append(job)
+                db.execute("SAVEPOINT operation")
+                try:
+                    job.result = job.operation(db)
+                except (DamagedConnection, CacheFull):
+                    raise
+                except BaseException as exc:
+                    job.error = exc
+                    db.execute("ROLLBACK TO operation")
+                db.execute("RELEASE operation")
+            db.execute("COMMIT")
+        except BaseException:
+            # Damage, a full disk or a lock: nobody knows whose fault it is, so each runs alone.
+            db.reopen()
+            ran = ran or jobs[:1]
+            for job in ran:
+                self._run_alone(job)
+        for job in ran:
+            job.done = True
+        return jobs[len(ran) :]
+
+    def _run_alone(self, job: _Job) -> None:
+        job.error = None
+        for attempt in (1, 2):
+            try:
+                job.result = self._in_transaction(job.operation) if job.writes else job.operation(self._db)
+                break
+            except DamagedConnection as exc:
+                self._db.reopen()
+                if attempt == 2:
+                    job.error = damaged_row(exc)
+            except BaseException as exc:
+                job.error = exc
+                break
+        job.done = True
+
+    def _in_transaction(self, operation: Callable[[Database], T]) -> T:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            result = operation(self._db)
+            self._db.execute("COMMIT")
+        except DamagedConnection:
+            raise  # the connection is given up, and the transaction with it
+        except BaseException:
+            self._db.reopen()  # rolls back, also where a full disk would fail a ROLLBACK
+            raise
+        return result
+
+
+def _as_damage(exc: BaseException) -> BaseException:
+    return damaged_row(exc) if isinstance(exc, DamagedConnection) else exc

@@ -1,0 +1,204 @@
+"""The one connection to the SQLCipher file, and what its errors mean.
+
+`Database` is synchronous and used by one thread at a time; `commit.py` puts it
+behind an event loop, the `status` command uses it directly. No other file
+imports sqlcipher3.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlcipher3 import dbapi2 as sqlcipher
+
+from syncagent.errors import CacheDamaged, CacheFull, TooNew, VaultInUse
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+
+BUSY_TIMEOUT_S = 30.0
+"""How long another process may hold the write lock: the longest transaction we make takes well under 1 s."""
+
+_NOMEM, _BUSY, _LOCKED = 7, 5, 6
+_READONLY, _IOERR, _CORRUPT, _FULL, _CANTOPEN, _NOTADB = 8, 10, 11, 13, 14, 26
+_IOERR_SHMSIZE = 4874  # the shared-memory file could not grow: in practice, a full disk
+_DAMAGE = {_NOMEM, _READONLY, _IOERR, _CORRUPT, _NOTADB}
+
+
+class DamagedConnection(Exception):
+    """SQLCipher met a damaged page, after which the whole connection is unusable."""
+
+
+class Database:
+    """A SQLCipher connection that can be closed and opened again.
+
+    Args:
+        path: the database file.
+        key: 32 bytes. Handed over as raw hex, so SQLCipher derives nothing; a
+            malformed key would silently be taken for a passphrase, hence the check.
+    """
+
+    def __init__(self, path: Path, key: bytes) -> None:
+        if len(key) != 32:
+            raise ValueError("a cache key has 32 bytes")
+        self.path = path
+        self._key = key
+        self._connection: Any = None
+
+    def __repr__(self) -> str:
+        return f"<Database {self.path.name}>"
+
+    def open(self) -> None:
+        """Connect and prove the key by a first read.
+
+        Raises:
+            CacheDamaged: the file is not a database of this key.
+        """
+        try:
+            self._connect()
+            self.scalar("SELECT count(*) FROM sqlite_master")
+        except DamagedConnection as exc:
+            self.close()
+            raise CacheDamaged(
+                f"{self.path.name} cannot be read: {exc}",
+                safe="the file was left as it is; what was synced is at the remote",
+                todo="join the vault into a new folder, or restore the file from a backup",
+            ) from exc
+
+    def close(self) -> None:
+        """Close the connection; the last one folds the write-ahead log into the file."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except sqlcipher.Error:  # a connection that met damage may not even close cleanly
+                return
+
+    def reopen(self) -> None:
+        """Give up a connection that met damage and take a fresh one."""
+        self.close()
+        self._connect()
+
+    @property
+    def _live(self) -> Any:
+        if self._connection is None:  # an earlier reopen failed; the next caller tries again
+            self._connect()
+        return self._connection
+
+    def run(self, operation: "Callable[[Database], T]") -> T:
+        """Run one read, once more on a fresh connection if it meets damage.
+
+        Raises:
+            CacheDamaged: it met damage twice.
+        """
+        try:
+            return operation(self)
+        except DamagedConnection:
+            self.reopen()
+        try:
+            return operation(self)
+        except DamagedConnection as exc:
+            self.reopen()
+            raise damaged_row(exc) from exc
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Run a statement; the row id of the last insert."""
+        try:
+            return int(self._live.execute(sql, parameters).lastrowid or 0)
+        except (sqlcipher.Error, MemoryError) as exc:
+            raise _translated(exc) from exc
+
+    def changed(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Run a statement; the number of rows it changed."""
+        try:
+            return int(self._live.execute(sql, parameters).rowcount)
+        except (sqlcipher.Error, MemoryError) as exc:
+            raise _translated(exc) from exc
+
+    def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Run a statement for each row of parameters."""
+        try:
+            self._live.executemany(sql, rows)
+        except (sqlcipher.Error, MemoryError) as exc:
+            raise _translated(exc) from exc
+
+    def all(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """Every row of the answer."""
+        try:
+            rows: list[Row] = self._live.execute(sql, parameters).fetchall()
+        except (sqlcipher.Error, MemoryError) as exc:
+            raise _translated(exc) from exc
+        return rows
+
+    def one(self, sql: str, parameters: Sequence[Any] = ()) -> Row | None:
+        """The first row, or None."""
+        try:
+            row: Row | None = self._live.execute(sql, parameters).fetchone()
+        except (sqlcipher.Error, MemoryError) as exc:
+            raise _translated(exc) from exc
+        return row
+
+    def scalar(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        """The first column of the first row, or None."""
+        row = self.one(sql, parameters)
+        return row[0] if row else None
+
+    def _connect(self) -> None:
+        try:
+            connection = sqlcipher.connect(
+                str(self.path),
+                timeout=BUSY_TIMEOUT_S,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=256,
+            )
+            self._connection = connection
+            connection.execute("PRAGMA cipher_log_level = NONE")
+            connection.execute(f"PRAGMA key = \"x'{self._key.hex()}'\"")
+            connection.execute("PRAGMA cipher_page_size = 4096")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(
+                "PRAGMA fullfsync = ON"
+            )  # macOS: through the drive's cache; elsewhere no effect
+            connection.execute("PRAGMA temp_store = MEMORY")  # nothing unencrypted in temporary files
+            connection.execute("PRAGMA cache_size = -16384")
+        except (sqlcipher.Error, MemoryError) as exc:
+            raise _translated(exc) from exc
+
+
+def damaged_row(cause: BaseException) -> CacheDamaged:
+    """What a caller is told whose statement met damage on a fresh connection too."""
+    return CacheDamaged(f"a page of the cache does not verify ({cause})")
+
+
+def check_schema(found: int, known: int) -> None:
+    """`TooNew` for a cache that a newer version has migrated."""
+    if found > known:
+        raise TooNew(
+            f"this cache has schema {found}, this version knows up to {known}",
+            safe="the cache was not touched",
+        )
+
+
+def _translated(exc: BaseException) -> Exception:
+    if isinstance(exc, MemoryError):  # SQLCipher answers some damaged pages with NOMEM
+        return DamagedConnection("out of memory")
+    extended = getattr(exc, "sqlite_errorcode", None) or 0
+    code = extended & 0xFF
+    if code == _FULL or extended == _IOERR_SHMSIZE:
+        return CacheFull("the disk of the local cache is full")
+    if code in _DAMAGE:
+        return DamagedConnection(str(exc))
+    if code in (_BUSY, _LOCKED):
+        return VaultInUse("another process keeps the cache locked")
+    if code == _CANTOPEN:
+        return CacheDamaged(
+            "the cache file cannot be opened",
+            safe="it was not touched",
+            todo="check the folder's permissions",
+        )
+    if "file is not a database" in str(exc):
+        return DamagedConnection(str(exc))
+    # What names no damage is a mistake of ours: let it be seen as it is.
+    return exc if isinstance(exc, Exception) else RuntimeError(str(exc))

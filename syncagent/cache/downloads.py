@@ -1,0 +1,176 @@
+"""What is wanted on this device and not here yet."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from syncagent.cache.chunks import IS_HERE, SQL_VARIABLES, batched, is_complete
+from syncagent.cache.db import Database
+from syncagent.cache.outbox import DEFAULT_PRIORITY
+from syncagent.cache.status import Event, sql_case
+
+
+@dataclass(frozen=True, slots=True)
+class MissingChunk:
+    """A chunk that a wanted version lacks on this device."""
+
+    version_no: int
+    chunk_no: int
+    blob_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemotePlace:
+    """A chunk in a pack at the remote: `stored_length` bytes from `offset`, the chunk at `position`."""
+
+    chunk_no: int
+    pack_no: int
+    position: int
+    offset: int
+    stored_length: int
+    pack_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChunk:
+    """Verified content of one chunk, to be kept as a row."""
+
+    chunk_no: int
+    content: bytes
+
+
+def enqueue(db: Database, version_no: int, *, priority: int = DEFAULT_PRIORITY) -> None:
+    """Queue a version's content for fetching."""
+    db.execute("INSERT OR IGNORE INTO download (version_no, priority) VALUES (?, ?)", (version_no, priority))
+
+
+def due(db: Database, now_ms: int, limit: int, namespace: int | None = None) -> list[int]:
+    """Wanted versions whose time has come, by (priority, age)."""
+    rows = db.all(
+        "SELECT version_no FROM download JOIN version ON version.no = version_no"
+        " JOIN blob ON blob.no = blob_no WHERE next_attempt_at <= ? AND (? IS NULL OR namespace_no = ?)"
+        " ORDER BY priority, version_no LIMIT ?",
+        (now_ms, namespace, namespace, limit),
+    )
+    return [row[0] for row in rows]
+
+
+def missing_chunks(db: Database, versions: Sequence[int]) -> list[MissingChunk]:
+    """Chunks of these versions that are not on this device, by version and position."""
+    found: list[MissingChunk] = []
+    for part in batched(versions, SQL_VARIABLES):
+        marks = ",".join("?" * len(part))
+        rows = db.all(
+            "SELECT version_chunk.version_no, chunk.no, version.size FROM version_chunk"  # noqa: S608 - marks
+            " JOIN chunk ON chunk.no = chunk_no JOIN version ON version.no = version_chunk.version_no"
+            f" WHERE version_chunk.version_no IN ({marks}) AND NOT {IS_HERE}"
+            " ORDER BY version_chunk.version_no, position",
+            part,
+        )
+        found += [MissingChunk(*row) for row in rows]
+    return found
+
+
+def remote_places(db: Database, chunks: Sequence[int]) -> list[RemotePlace]:
+    """Every known place of these chunks at the remote."""
+    found: list[RemotePlace] = []
+    for part in batched(chunks, SQL_VARIABLES):
+        marks = ",".join("?" * len(part))
+        rows = db.all(
+            "SELECT chunk_no, pack_no, position, offset, stored_length, size FROM pack_chunk"  # noqa: S608 - marks
+            f" JOIN pack ON pack.no = pack_no WHERE is_remote AND chunk_no IN ({marks})",
+            part,
+        )
+        found += [RemotePlace(*row) for row in rows]
+    return found
+
+
+def scopes(db: Database, chunks: Sequence[int]) -> dict[int, bytes]:
+    """The dedup scope of each chunk, which verifying its id needs."""
+    found: dict[int, bytes] = {}
+    for part in batched(chunks, SQL_VARIABLES):
+        marks = ",".join("?" * len(part))
+        found.update(db.all(f"SELECT no, scope FROM chunk WHERE no IN ({marks})", part))  # noqa: S608 - marks
+    return found
+
+
+def packs_of_missing(db: Database, version: int) -> list[int]:
+    """Packs at the remote that hold a chunk which a version lacks here."""
+    missing = [chunk.chunk_no for chunk in missing_chunks(db, [version])]
+    return sorted({place.pack_no for place in remote_places(db, missing)})
+
+
+def retries_of(db: Database, version: int) -> int:
+    """How often fetching a version has failed for a reason of its own."""
+    return int(db.scalar("SELECT retries FROM download WHERE version_no = ?", (version,)) or 0)
+
+
+def store_payloads(db: Database, chunks: Iterable[StoredChunk]) -> None:
+    """Keep verified content as rows, unless it has come another way meanwhile."""
+    for chunk in chunks:
+        if db.scalar("SELECT payload_no FROM chunk WHERE no = ?", (chunk.chunk_no,)) is None:
+            payload_no = db.execute("INSERT INTO payload (bytes) VALUES (?)", (chunk.content,))
+            db.execute("UPDATE chunk SET payload_no = ? WHERE no = ?", (payload_no, chunk.chunk_no))
+
+
+def settle(db: Database, versions: Sequence[int]) -> int:
+    """Take versions whose content is complete off the queue; how many."""
+    complete = [version for version in versions if is_complete(db, version)]
+    for part in batched(complete, SQL_VARIABLES):
+        marks = ",".join("?" * len(part))
+        db.execute(
+            f"UPDATE version SET status = {sql_case(Event.FETCHED)}"  # noqa: S608 - built from the table
+            f" WHERE status IS NOT NULL AND no IN ({marks})",
+            part,
+        )
+        db.execute(f"DELETE FROM download WHERE version_no IN ({marks})", part)  # noqa: S608 - marks
+    return len(complete)
+
+
+def fail(
+    db: Database,
+    versions: Sequence[int],
+    *,
+    error: str,
+    next_attempt_at: int,
+    is_counted: bool,
+    is_final: bool = False,
+    max_retries: int = 0,
+) -> None:
+    """Note why versions could not be fetched and when they are tried again.
+
+    Args:
+        db: the cache, in a transaction.
+        versions: numbers of versions in the queue.
+        error: what happened, for `explain`.
+        next_attempt_at: Unix ms.
+        is_counted: whether the failure is the blob's own; past `max_retries` it is given up.
+        is_final: give up at once: the content did not verify.
+        max_retries: failures of its own that a blob may have.
+    """
+    for part in batched(versions, SQL_VARIABLES):
+        marks = ",".join("?" * len(part))
+        db.execute(
+            "UPDATE download SET retries = retries + ?, last_error = ?, next_attempt_at = ?"  # noqa: S608 - marks
+            f" WHERE version_no IN ({marks})",
+            (int(is_counted), error, next_attempt_at, *part),
+        )
+        if is_counted or is_final:
+            db.execute(
+                f"UPDATE version SET status = {sql_case(Event.FETCH_GIVEN_UP)} WHERE status IS NOT NULL"  # noqa: S608
+                " AND no IN (SELECT version_no FROM download WHERE (? OR retries > ?)"
+                f" AND version_no IN ({marks}))",
+                (is_final, max_retries, *part),
+            )
+
+
+def blob_names(db: Database, versions: Sequence[int]) -> list[tuple[str, str]]:
+    """(namespace, blob id) of each version."""
+    return [
+        row
+        for version in versions
+        for row in db.all(
+            "SELECT namespace.name, blob.id FROM version JOIN blob ON blob.no = blob_no"
+            " JOIN namespace ON namespace.no = namespace_no WHERE version.no = ?",
+            (version,),
+        )
+    ]

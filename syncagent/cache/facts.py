@@ -1,0 +1,68 @@
+"""Facts of the journal that are not versions: flags, expiries, registers, and kinds for upkeep.
+
+They are kept from the first release on, so that a device whose version cannot
+act on a kind yet still merges it and has it when it can.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from syncagent.cache.db import Database
+from syncagent.model import DeviceId
+
+_SIGN = 1 << 63  # SQLite's integers are signed, tags are not
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterRow:
+    """The change that stands for a key, and who wrote it."""
+
+    change: bytes
+    device: DeviceId
+
+
+def add_flags(db: Database, blob: int, added: Iterable[tuple[str, int]], removed: Iterable[int]) -> None:
+    """Union of flag tags set and tags removed."""
+    db.many(
+        "INSERT OR IGNORE INTO flag_tag VALUES (?, ?, ?)", [(blob, flag, tag - _SIGN) for flag, tag in added]
+    )
+    db.many("INSERT OR IGNORE INTO flag_removed VALUES (?, ?)", [(blob, tag - _SIGN) for tag in removed])
+
+
+def flag_tags(db: Database, blob: int) -> list[tuple[str, int]]:
+    """The flags of a blob with the tags they were set under, those not removed."""
+    rows = db.all(
+        "SELECT flag, tag FROM flag_tag WHERE blob_no = ?"
+        " AND tag NOT IN (SELECT tag FROM flag_removed WHERE blob_no = ?) ORDER BY flag, tag",
+        (blob, blob),
+    )
+    return [(flag, tag + _SIGN) for flag, tag in rows]
+
+
+def add_expiry(db: Database, blob: int, *, at: int, forced: bool, hlc: int, device: int) -> None:
+    """Union of expiry changes."""
+    db.execute("INSERT OR IGNORE INTO expiry VALUES (?, ?, ?, ?, ?)", (blob, hlc, device, at, forced))
+
+
+def find_register(db: Database, kind: str, key: bytes) -> RegisterRow | None:
+    """What stands for a key of a last-writer-wins kind."""
+    row = db.one("SELECT change, device FROM register WHERE kind = ? AND key = ?", (kind, key))
+    return None if row is None else RegisterRow(row[0], DeviceId(row[1]))
+
+
+def registers(db: Database, kind: str) -> list[RegisterRow]:
+    """Everything that stands for a kind, by key."""
+    rows = db.all("SELECT change, device FROM register WHERE kind = ? ORDER BY key", (kind,))
+    return [RegisterRow(row[0], DeviceId(row[1])) for row in rows]
+
+
+def set_register(db: Database, kind: str, key: bytes, *, change: bytes, hlc: int, device: DeviceId) -> None:
+    """Let a change stand."""
+    db.execute("INSERT OR REPLACE INTO register VALUES (?, ?, ?, ?, ?)", (kind, key, hlc, device, change))
+
+
+def keep_change(db: Database, *, device: int, seq: int, position: int, kind: str, change: bytes) -> None:
+    """Keep a change for upkeep."""
+    db.execute(
+        "INSERT OR IGNORE INTO kept_change VALUES (?, ?, ?, ?, ?)", (device, seq, position, kind, change)
+    )

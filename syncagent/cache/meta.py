@@ -1,0 +1,69 @@
+"""Single values of the vault: who we are, our keys, the clock, how the last sync went."""
+
+from typing import Final
+
+from syncagent.cache.db import Database
+from syncagent.errors import CacheDamaged
+from syncagent.model import DeviceId, Hlc, VaultId
+
+VAULT_ID: Final = "vault_id"
+DEVICE_ID: Final = "device_id"
+DEVICE_NAME: Final = "device_name"
+ROOT: Final = "root_1"
+REMOTE: Final = "remote"
+HLC: Final = "hlc"
+JOINED_AT: Final = "joined_at"
+LAST_PUBLISHED_AT: Final = "last_published_at"
+CHANGE_CURSOR: Final = "change_cursor"
+SYNC_FAILURES: Final = "sync_failures"
+NEXT_SYNC_AT: Final = "next_sync_at"
+SYNC_REASON: Final = "sync_reason"
+OWN_SLOT: Final = "own_slot"
+"""The slot this device was opened with when it joined; the journal must go on listing it."""
+
+
+def get_bytes(db: Database, key: str) -> bytes:
+    """A value that every cache has; `CacheDamaged` without it."""
+    value = db.scalar("SELECT value FROM meta WHERE key = ?", (key,))
+    if value is None:
+        raise CacheDamaged(f"the cache has no {key}")
+    return bytes(value)
+
+
+def find_text(db: Database, key: str) -> str | None:
+    """A text, or None."""
+    value = db.scalar("SELECT value FROM meta WHERE key = ?", (key,))
+    return None if value is None else bytes(value).decode()
+
+
+def find_int(db: Database, key: str) -> int | None:
+    """A number, or None."""
+    value = db.scalar("SELECT value FROM meta WHERE key = ?", (key,))
+    return None if value is None else int.from_bytes(value, "big", signed=True)
+
+
+def put(db: Database, key: str, value: bytes | str | int | None) -> None:
+    """Store a value, or with None remove it."""
+    if value is None:
+        db.execute("DELETE FROM meta WHERE key = ?", (key,))
+        return
+    if isinstance(value, str):
+        value = value.encode()
+    elif isinstance(value, int):
+        value = value.to_bytes(8, "big", signed=True)
+    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+
+def vault_id(db: Database) -> VaultId:
+    """The vault this cache belongs to."""
+    return VaultId(get_bytes(db, VAULT_ID))
+
+
+def device_id(db: Database) -> DeviceId:
+    """The device this cache belongs to."""
+    return DeviceId(get_bytes(db, DEVICE_ID))
+
+
+def hlc(db: Database) -> Hlc:
+    """The last value of the hybrid logical clock; 0 before the first."""
+    return Hlc(find_int(db, HLC) or 0)

@@ -1,0 +1,255 @@
+"""The tables of `cache.db`, as numbered migrations.
+
+Migration *n* takes a cache from schema *n - 1* to *n*, in one transaction with
+the number itself (`PRAGMA user_version`). A released migration never changes:
+`tests/cache/fixtures` keeps a cache of every released schema.
+
+Ids of 16 and 32 bytes stand in one row and are referred to by integer. Large
+values (`packed`, `payload`) have rows of their own that nothing updates: a
+damaged one is replaced by a new row and a changed pointer, because SQLite
+cannot update or delete a row on a damaged page.
+"""
+
+from syncagent.cache.db import Database, check_schema
+from syncagent.cache.status import sql_rank
+
+_SCHEMA_1 = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+
+-- Who and where -----------------------------------------------------------------
+CREATE TABLE namespace (no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE device (
+    no INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    seq INTEGER NOT NULL DEFAULT 0,            -- cursor: the last batch applied here, or issued by us
+    chain BLOB,                                -- the chain value after it
+    announced_seq INTEGER NOT NULL DEFAULT 0,  -- the cursor our own batches have named
+    shown_seq INTEGER NOT NULL DEFAULT 0,      -- the highest seq any device's heads named
+    shown_chain BLOB
+);
+
+-- Blobs and versions ----------------------------------------------------------
+CREATE TABLE blob (
+    no INTEGER PRIMARY KEY,
+    namespace_no INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    winner_no INTEGER,                         -- null: only facts without a version are known
+    deleted INTEGER NOT NULL DEFAULT 0,        -- of the winner, like the next three
+    size INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL DEFAULT 0,
+    changed INTEGER NOT NULL DEFAULT 0,        -- hlc
+    conflict INTEGER NOT NULL DEFAULT 0,
+    status INTEGER,                            -- kept by the triggers below
+    UNIQUE (namespace_no, id)
+);
+CREATE INDEX blob_conflict ON blob (namespace_no, id) WHERE conflict;
+CREATE TABLE packed (no INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
+CREATE TABLE version (
+    no INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    blob_no INTEGER NOT NULL,
+    device_no INTEGER NOT NULL,
+    seq INTEGER NOT NULL,                      -- of the batch that published it; 0: not yet
+    hlc INTEGER NOT NULL,
+    deleted INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    packed_no INTEGER NOT NULL,
+    packed_sha256 BLOB NOT NULL,
+    status INTEGER                             -- not null: this version is a head
+);
+CREATE INDEX version_blob ON version (blob_no);
+CREATE TABLE parent (
+    version_no INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    parent_id BLOB NOT NULL,
+    device BLOB NOT NULL,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (version_no, position)
+) WITHOUT ROWID;
+CREATE INDEX parent_id ON parent (parent_id);
+CREATE TABLE hole (                            -- parents that are unknown and above the cursor
+    blob_no INTEGER NOT NULL,
+    parent_id BLOB NOT NULL,
+    device BLOB NOT NULL,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (blob_no, parent_id)
+) WITHOUT ROWID;
+
+-- Content -------------------------------------------------------------------------
+CREATE TABLE payload (no INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
+CREATE TABLE chunk (
+    no INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    raw_length INTEGER,                        -- null: only a version has named it so far
+    scope BLOB,                                -- null: only a pack has named it so far
+    payload_no INTEGER                         -- the content in this file, if it is here
+);
+CREATE TABLE version_chunk (
+    version_no INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    chunk_no INTEGER NOT NULL,
+    PRIMARY KEY (version_no, position)
+) WITHOUT ROWID;
+CREATE INDEX version_chunk_chunk ON version_chunk (chunk_no);
+CREATE TABLE pack (
+    no INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    size INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    salt BLOB NOT NULL,
+    is_remote INTEGER NOT NULL,                -- 1: the PUT succeeded, or a journal names it
+    has_file INTEGER NOT NULL,                 -- 1: packs/<id> is here
+    put_at INTEGER NOT NULL DEFAULT 0,         -- Unix ms of our own PUT
+    batch_seq INTEGER                          -- our batch that announces it; 0: another device's
+);
+CREATE INDEX pack_unannounced ON pack (no) WHERE batch_seq IS NULL;
+CREATE TABLE pack_chunk (
+    pack_no INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    chunk_no INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    stored_length INTEGER NOT NULL,
+    raw_length INTEGER NOT NULL,
+    codec INTEGER NOT NULL,
+    PRIMARY KEY (pack_no, position)
+) WITHOUT ROWID;
+CREATE INDEX pack_chunk_chunk ON pack_chunk (chunk_no);
+CREATE TABLE outside_file (
+    no INTEGER PRIMARY KEY,
+    root TEXT NOT NULL,
+    path TEXT NOT NULL,
+    size INTEGER NOT NULL,                     -- the recorded stat
+    mtime_ns INTEGER NOT NULL,
+    inode INTEGER NOT NULL,
+    UNIQUE (root, path)
+);
+CREATE TABLE outside_chunk (
+    chunk_no INTEGER NOT NULL,
+    file_no INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    PRIMARY KEY (chunk_no, file_no, offset)
+) WITHOUT ROWID;
+
+-- Work ------------------------------------------------------------------------------
+CREATE TABLE upload (
+    no INTEGER PRIMARY KEY,                    -- age
+    version_no INTEGER UNIQUE,                 -- or
+    change BLOB,                               -- a packed change without content
+    group_id BLOB,
+    priority INTEGER NOT NULL,
+    retries INTEGER NOT NULL DEFAULT 0,
+    next_attempt_at INTEGER NOT NULL DEFAULT 0,
+    last_error TEXT,
+    batch_seq INTEGER                          -- in the outbox with this batch
+);
+CREATE INDEX upload_due ON upload (priority, no) WHERE batch_seq IS NULL;
+CREATE INDEX upload_batch ON upload (batch_seq) WHERE batch_seq IS NOT NULL;
+CREATE TABLE download (
+    version_no INTEGER PRIMARY KEY,
+    priority INTEGER NOT NULL,
+    retries INTEGER NOT NULL DEFAULT 0,
+    next_attempt_at INTEGER NOT NULL DEFAULT 0,
+    last_error TEXT
+);
+CREATE TABLE own_batch (                       -- every sealed batch we issued; unconfirmed: the outbox
+    seq INTEGER PRIMARY KEY,
+    payload_no INTEGER NOT NULL,
+    object_sha256 BLOB NOT NULL,
+    chain BLOB NOT NULL,
+    confirmed INTEGER NOT NULL DEFAULT 0
+);
+
+-- Facts of the journal that are not versions ---------------------------------------
+CREATE TABLE flag_tag (
+    blob_no INTEGER NOT NULL, flag TEXT NOT NULL, tag INTEGER NOT NULL,
+    PRIMARY KEY (blob_no, flag, tag)
+) WITHOUT ROWID;
+CREATE TABLE flag_removed (
+    blob_no INTEGER NOT NULL, tag INTEGER NOT NULL, PRIMARY KEY (blob_no, tag)
+) WITHOUT ROWID;
+CREATE TABLE expiry (
+    blob_no INTEGER NOT NULL, hlc INTEGER NOT NULL, device_no INTEGER NOT NULL,
+    at INTEGER NOT NULL, forced INTEGER NOT NULL,
+    PRIMARY KEY (blob_no, hlc, device_no, at)
+) WITHOUT ROWID;
+CREATE TABLE register (                        -- last writer wins: version tags, devices, key slots
+    kind TEXT NOT NULL, key BLOB NOT NULL, hlc INTEGER NOT NULL, device BLOB NOT NULL,
+    change BLOB NOT NULL,
+    PRIMARY KEY (kind, key)
+) WITHOUT ROWID;
+CREATE TABLE kept_change (                     -- kinds that upkeep will act on
+    device_no INTEGER NOT NULL, seq INTEGER NOT NULL, position INTEGER NOT NULL,
+    kind TEXT NOT NULL, change BLOB NOT NULL,
+    PRIMARY KEY (device_no, seq, position)
+) WITHOUT ROWID;
+
+-- Counts per status, so that status needs no scan -------------------------------------
+CREATE TABLE status_count (
+    namespace_no INTEGER NOT NULL, deleted INTEGER NOT NULL, status INTEGER NOT NULL,
+    blobs INTEGER NOT NULL,
+    PRIMARY KEY (namespace_no, deleted, status)
+) WITHOUT ROWID;
+CREATE TRIGGER namespace_counted AFTER INSERT ON namespace BEGIN
+    INSERT INTO status_count
+        SELECT NEW.no, deleted.value, status.value, 0
+        FROM (SELECT 0 AS value UNION ALL SELECT 1) AS deleted,
+             (SELECT 1 AS value UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4
+              UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7) AS status;
+END;
+CREATE TRIGGER blob_counted AFTER UPDATE OF status, deleted ON blob
+WHEN OLD.status IS NOT NEW.status OR OLD.deleted <> NEW.deleted BEGIN
+    UPDATE status_count SET blobs = blobs - 1
+        WHERE namespace_no = OLD.namespace_no AND deleted = OLD.deleted AND status = OLD.status;
+    UPDATE status_count SET blobs = blobs + 1
+        WHERE namespace_no = NEW.namespace_no AND deleted = NEW.deleted AND status = NEW.status;
+END;
+CREATE TRIGGER version_arrived AFTER INSERT ON version WHEN NEW.status IS NOT NULL BEGIN
+    UPDATE blob SET status = (
+        SELECT status FROM version WHERE blob_no = NEW.blob_no AND status IS NOT NULL
+        ORDER BY @rank LIMIT 1) WHERE no = NEW.blob_no;
+END;
+CREATE TRIGGER version_moved AFTER UPDATE OF status ON version WHEN OLD.status IS NOT NEW.status BEGIN
+    UPDATE blob SET status = (
+        SELECT status FROM version WHERE blob_no = NEW.blob_no AND status IS NOT NULL
+        ORDER BY @rank LIMIT 1) WHERE no = NEW.blob_no;
+END;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_SCHEMA_1.replace("@rank", sql_rank("status")),)
+SCHEMA = len(MIGRATIONS)
+
+
+def migrate(db: Database) -> None:
+    """Bring an open cache to `SCHEMA`; nothing is written when it is there already.
+
+    Raises:
+        TooNew: a newer syncagent has migrated it.
+    """
+    found = int(db.scalar("PRAGMA user_version"))
+    check_schema(found, SCHEMA)
+    for number in range(found + 1, SCHEMA + 1):
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in _statements(MIGRATIONS[number - 1]):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {number}")
+            db.execute("COMMIT")
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
+
+
+def _statements(script: str) -> list[str]:
+    """The statements of a script; a trigger's own semicolons do not end it."""
+    statements: list[str] = []
+    current: list[str] = []
+    for line in script.splitlines():
+        bare = line.split("--")[0].rstrip()
+        if not bare:
+            continue
+        current.append(bare)
+        in_trigger = current[0].startswith("CREATE TRIGGER")
+        if bare == "END;" if in_trigger else bare.endswith(";"):
+            statements.append("\n".join(current))
+            current = []
+    return statements
