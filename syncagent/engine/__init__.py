@@ -1,0 +1,1 @@
+"""Send-missing, fetch-missing, sync."""

@@ -1,0 +1,195 @@
+"""A batch of another device joins the cache, in one transaction.
+
+All change kinds are merged. Those whose feature comes later are kept and not
+acted on.
+"""
+
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from syncagent.cache import blobs, chunks, downloads, facts, journals, meta
+from syncagent.cache.db import Database
+from syncagent.cache.status import Event, after
+from syncagent.engine.heads import add_version
+from syncagent.errors import RemoteForked, SyncAgentError, Tampered
+from syncagent.journal.batch import (
+    Batch,
+    Change,
+    DeviceChange,
+    ExpiresChange,
+    FlagsChange,
+    SlotsChange,
+    TagChange,
+    VersionChange,
+    decode_change,
+    encode_change,
+)
+from syncagent.journal.chain import chain_next, chain_start
+from syncagent.journal.clock import is_far_ahead, observe
+from syncagent.journal.merge import Register, newest
+from syncagent.model import CHUNK_SIZE, Alarm, DeviceId, Hlc, Version
+
+_C = TypeVar("_C", TagChange, DeviceChange, SlotsChange)
+
+SLOTS_KEY = b""
+"""The one key of the register that lists the vault's key slots."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """An opened batch with where it came from."""
+
+    device: DeviceId
+    seq: int
+    batch: Batch
+    object_sha256: bytes
+
+
+@dataclass(slots=True)
+class Applied:
+    """What a batch brought."""
+
+    conflicts: int = 0
+    alarms: list[Alarm] = field(default_factory=list)
+
+
+def alarm(error: SyncAgentError, subject: str) -> Alarm:
+    """An error that does not stop the rest of a sync, as a report shows it."""
+    return Alarm(type(error).__name__, subject, str(error))
+
+
+def apply_batch(db: Database, incoming: Incoming, *, now_ms: int) -> Applied:
+    """Merge a batch and move the cursor behind it.
+
+    Raises:
+        RemoteForked: it does not chain to what this device, or another one, has seen. Nothing is applied.
+    """
+    applied = Applied()
+    cursor = journals.cursor(db, incoming.device)
+    if incoming.seq <= cursor.seq:
+        return applied  # another process of this device was quicker
+    before = cursor.chain or chain_start(meta.vault_id(db), incoming.device)
+    if incoming.seq != cursor.seq + 1 or incoming.batch.chain_before != before:
+        raise RemoteForked(
+            f"batch {incoming.seq} of device {incoming.device.hex()} does not follow what was read"
+        )
+    chain = chain_next(before, incoming.object_sha256)
+    shown_seq, shown_chain = journals.shown_chain(db, incoming.device)
+    if shown_seq == incoming.seq and shown_chain != chain:
+        raise RemoteForked(
+            f"batch {incoming.seq} of device {incoming.device.hex()} is not the one another device has read"
+        )
+    device_no = blobs.device_no(db, incoming.device)
+    for record in incoming.batch.packs:
+        chunks.record_pack(db, record, is_remote=True, has_file=False, batch_seq=0)
+    for position, change in enumerate(incoming.batch.changes):
+        _apply_change(db, change, position, incoming, device_no, applied, now_ms)
+    for device, head in incoming.batch.heads.items():
+        _note_head(db, device, head.seq, head.chain, applied)
+    meta_hlc = observe(meta.hlc(db), Hlc(incoming.batch.hlc), now_ms)
+    if meta_hlc != meta.hlc(db):
+        meta.put(db, meta.HLC, meta_hlc)
+    journals.advance(db, device_no, incoming.seq, chain)
+    if blobs.has_holes(db):
+        blobs.fill_holes(db)
+    return applied
+
+
+def _apply_change(
+    db: Database,
+    change: Change,
+    position: int,
+    incoming: Incoming,
+    device_no: int,
+    applied: Applied,
+    now_ms: int,
+) -> None:
+    match change:
+        case VersionChange(version):
+            _apply_version(db, version, incoming, applied, now_ms)
+        case FlagsChange():
+            facts.add_flags(db, _blob(db, change), change.add, change.remove)
+        case ExpiresChange():
+            facts.add_expiry(
+                db, _blob(db, change), at=change.at, forced=change.forced, hlc=change.hlc, device=device_no
+            )
+        case TagChange():
+            key = change.version + change.name.encode()
+            merge_register(db, "tag", key, Register(change, incoming.device))
+        case DeviceChange():
+            merge_register(db, "device", change.device, Register(change, incoming.device))
+        case SlotsChange():
+            merge_register(db, "slots", SLOTS_KEY, Register(change, incoming.device))
+        case _:
+            facts.keep_change(
+                db,
+                device=device_no,
+                seq=incoming.seq,
+                position=position,
+                kind=str(type(change).__struct_config__.tag),
+                change=encode_change(change),
+            )
+
+
+def merge_register(db: Database, kind: str, key: bytes, incoming: Register[_C]) -> None:
+    """Let the newer of what stands and what has come stand."""
+    found = facts.find_register(db, kind, key)
+    standing = incoming
+    if found is not None:
+        change = decode_change(found.change)
+        assert isinstance(change, type(incoming.change)), "a kind of register holds one kind of change"
+        standing = newest(Register(change, found.device), incoming)
+        if standing.change is change:
+            return
+    facts.set_register(
+        db,
+        kind,
+        key,
+        change=encode_change(standing.change),
+        hlc=standing.change.hlc,
+        device=standing.device,
+    )
+
+
+def _apply_version(db: Database, version: Version, incoming: Incoming, applied: Applied, now_ms: int) -> None:
+    known = blobs.find_version(db, version.id)
+    if known is not None:
+        if not blobs.same_fields(db, known, version):
+            error = Tampered(f"version {version} came with other fields than before")
+            applied.alarms.append(alarm(error, f"journal {incoming.device.hex()}"))
+        return
+    if is_far_ahead(Hlc(version.hlc), now_ms):
+        error = Tampered(f"version {version} is dated more than a day ahead of this device's clock")
+        applied.alarms.append(alarm(error, f"journal {incoming.device.hex()}"))
+    numbers = [
+        chunks.chunk_no(
+            db,
+            chunk_id,
+            scope=version.scope,
+            raw_length=min(CHUNK_SIZE, version.size - position * CHUNK_SIZE),
+        )
+        for position, chunk_id in enumerate(version.content)
+    ]
+    is_here = all(chunks.is_here(db, number) for number in numbers)
+    status = after(None, Event.ARRIVED_HERE if is_here else Event.ARRIVED_WANTED)
+    assert status is not None
+    added = add_version(db, version, device=incoming.device, seq=incoming.seq, status=status, chunks=numbers)
+    if added.is_head and not is_here:
+        downloads.enqueue(db, added.version_no)
+    applied.conflicts += added.is_conflict
+    for parent in version.parents:
+        is_unread = parent.seq > journals.cursor(db, parent.device).seq
+        if is_unread and blobs.find_version(db, parent.version) is None:
+            blobs.add_hole(db, added.blob_no, parent.version, parent.device, parent.seq)
+
+
+def _note_head(db: Database, device: DeviceId, seq: int, chain: bytes, applied: Applied) -> None:
+    cursor = journals.cursor(db, device)
+    if seq == cursor.seq and cursor.chain is not None and chain != cursor.chain:
+        error = RemoteForked(f"two devices were shown different batches {seq} of device {device.hex()}")
+        applied.alarms.append(alarm(error, f"journal {device.hex()}"))
+    journals.show_head(db, blobs.device_no(db, device), seq, chain)
+
+
+def _blob(db: Database, change: FlagsChange | ExpiresChange) -> int:
+    return blobs.blob_no(db, blobs.namespace_no(db, change.namespace), change.blob_id)

@@ -1,0 +1,197 @@
+"""The sync engine of one open vault: whole rounds, and content someone waits for.
+
+    sync    journals in, then send-missing and fetch-missing side by side
+    send    send-missing alone          fetch   journals in, then fetch-missing
+    fetch_now   content of one version, ahead of everything queued
+
+One process runs rounds at a time (`cache/lock.py`); `fetch_now` needs no lock.
+"""
+
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import partial
+from typing import Any
+
+from syncagent.cache import blobs, meta
+from syncagent.cache.db import Database
+from syncagent.cache.lock import SyncLock
+from syncagent.cache.packfiles import sweep_temporary
+from syncagent.engine.backoff import sync_delay_s
+from syncagent.engine.context import Context
+from syncagent.engine.fetch import Fetcher
+from syncagent.engine.gate import TransferGate
+from syncagent.engine.pull import check_vault, pull
+from syncagent.engine.report import Listener, Meter, Tally
+from syncagent.engine.send import Sender
+from syncagent.engine.tasks import run_together
+from syncagent.errors import CacheFull, SyncAgentError, TransientRemoteError, VaultInUse
+from syncagent.model import SyncReport
+from syncagent.remote.base import Remote
+
+Job = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Engine:
+    """Runs rounds against one remote, which it opens on first use.
+
+    Args:
+        ctx: the open vault.
+        open_remote: gives the remote; what it gives is closed by `aclose`.
+        gate: the one limit over all transfers.
+    """
+
+    def __init__(
+        self, ctx: Context, open_remote: Callable[[], Awaitable[Remote]], gate: TransferGate
+    ) -> None:
+        self._ctx = ctx
+        self._open_remote = open_remote
+        self._gate = gate
+        self._remote: Remote | None = None
+        self.lock = SyncLock(ctx.profile.lock)
+
+    async def sync(self, listener: Listener | None = None) -> SyncReport:
+        """One whole round. See `Vault.sync`."""
+        return await self._round(listener, None, does_pull=True, does_send=True, does_fetch=True)
+
+    async def send(self, namespace: str | None, listener: Listener | None = None) -> SyncReport:
+        """Send-missing alone. See `Vault.send_missing`."""
+        return await self._round(listener, namespace, does_pull=False, does_send=True, does_fetch=False)
+
+    async def fetch(self, namespace: str | None, listener: Listener | None = None) -> SyncReport:
+        """Journals in, then fetch-missing. See `Vault.fetch_missing`."""
+        return await self._round(listener, namespace, does_pull=True, does_send=False, does_fetch=True)
+
+    async def read_journals(self) -> None:
+        """Journals in alone, for a device that has just joined."""
+        remote = await self._opened()
+        await check_vault(self._ctx, remote)
+        await pull(self._ctx, remote, self._gate)
+
+    async def fetch_now(self, versions: Iterable[int]) -> dict[int, SyncAgentError]:
+        """Fetch content ahead of everything queued; why, for each version that could not be.
+
+        Raises:
+            RemoteError: the remote as a whole does not answer.
+        """
+        remote = await self._opened()
+        fetcher = Fetcher(self._ctx, remote, self._gate, Tally(), Meter("fetch", None), interactive=True)
+        await fetcher.fetch(list(versions))
+        return fetcher.causes
+
+    async def aclose(self) -> None:
+        """Close the remote."""
+        remote, self._remote = self._remote, None
+        if remote is not None:
+            await remote.aclose()
+
+    async def _round(
+        self,
+        listener: Listener | None,
+        namespace: str | None,
+        *,
+        does_pull: bool,
+        does_send: bool,
+        does_fetch: bool,
+    ) -> SyncReport:
+        started = time.monotonic()
+        tally = Tally()
+        with self.lock.held():
+            try:
+                await self._run(tally, listener, namespace, does_pull, does_send, does_fetch)
+            except VaultInUse:
+                raise
+            except SyncAgentError as exc:
+                await self._note_failure(exc)
+                raise
+            await self._note_success()
+        return SyncReport(
+            sent=tally.sent,
+            fetched=tally.fetched,
+            failed=len(tally.failures),
+            sent_bytes=tally.sent_bytes,
+            fetched_bytes=tally.fetched_bytes,
+            conflicts=tally.conflicts,
+            alarms=tuple(tally.alarms),
+            failures=tuple(tally.failures.values()),
+            duration_s=time.monotonic() - started,
+        )
+
+    async def _run(
+        self,
+        tally: Tally,
+        listener: Listener | None,
+        namespace: str | None,
+        does_pull: bool,
+        does_send: bool,
+        does_fetch: bool,
+    ) -> None:
+        ctx = self._ctx
+        remote = await self._opened()
+        await check_vault(ctx, remote)
+        sweep_temporary(ctx.profile.packs)
+        if does_pull:
+            pulled = await pull(ctx, remote, self._gate)
+            tally.conflicts += pulled.conflicts
+            tally.alarms += pulled.alarms
+        number = None
+        if namespace is not None:
+            # -1 for a namespace that is not known here: it has nothing to send or fetch.
+            number = await ctx.cache.read(partial(blobs.find_namespace, name=namespace)) or -1
+        full: list[CacheFull] = []
+        jobs: list[Job] = []
+        if does_send:
+            sender = Sender(ctx, remote, self._gate, tally, Meter("send", listener), namespace=number)
+            jobs.append(sender.run)
+        if does_fetch:
+            fetcher = Fetcher(ctx, remote, self._gate, tally, Meter("fetch", listener), namespace=number)
+            jobs.append(partial(_until_full, fetcher.run, full))
+        await run_together(jobs)
+        if full:
+            raise full[0]
+
+    async def _opened(self) -> Remote:
+        if self._remote is None:
+            self._remote = await self._open_remote()
+        return self._remote
+
+    async def _note_failure(self, error: SyncAgentError) -> None:
+        retry_after_s = error.retry_after_s if isinstance(error, TransientRemoteError) else None
+        operation = partial(
+            _note_failure,
+            reason=f"{type(error).__name__}: {error}",
+            now_ms=self._ctx.now_ms(),
+            random=self._ctx.random(),
+            retry_after_s=retry_after_s,
+        )
+        # The caller is about to be told; a disk too full to note it must not hide the first error.
+        with contextlib.suppress(SyncAgentError):
+            await self._ctx.cache.write(operation)
+
+    async def _note_success(self) -> None:
+        # Read first: a sync with nothing to do must not write.
+        if await self._ctx.cache.read(partial(meta.find_int, key=meta.SYNC_FAILURES)) is not None:
+            await self._ctx.cache.write(_clear_failures)
+
+
+async def _until_full(run: Job, full: list[CacheFull]) -> None:
+    """A full disk stops fetching, not sending."""
+    try:
+        await run()
+    except CacheFull as exc:
+        full.append(exc)
+
+
+def _note_failure(
+    db: Database, *, reason: str, now_ms: int, random: float, retry_after_s: float | None
+) -> None:
+    failures = (meta.find_int(db, meta.SYNC_FAILURES) or 0) + 1
+    delay_s = sync_delay_s(failures, random, retry_after_s)
+    meta.put(db, meta.SYNC_FAILURES, failures)
+    meta.put(db, meta.NEXT_SYNC_AT, now_ms + int(delay_s * 1000))
+    meta.put(db, meta.SYNC_REASON, reason)
+
+
+def _clear_failures(db: Database) -> None:
+    for key in (meta.SYNC_FAILURES, meta.NEXT_SYNC_AT, meta.SYNC_REASON):
+        meta.put(db, key, None)

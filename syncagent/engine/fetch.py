@@ -1,0 +1,279 @@
+"""Fetch-missing: content that is wanted here, from the packs that hold it.
+
+    wanted versions → their missing chunks → a pack for each            (plan.py)
+    → the whole pack when at least half of it is wanted, else ranges
+    → open, verify by chunk id → rows for small blobs, pack files for large
+    → versions whose content is complete are settled
+
+Chunks are kept as they come, so an interrupted fetch resumes where it was. A
+pack that does not verify or is not there is left for another that holds the
+chunk; only when none is left does the blob fail.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import anyio.to_thread
+
+from syncagent import names
+from syncagent.cache import chunks, downloads
+from syncagent.cache.chunks import batched
+from syncagent.cache.downloads import StoredChunk
+from syncagent.cache.packfiles import PackFileWriter, store_pack_file
+from syncagent.crypto.chunk import verify_chunk
+from syncagent.crypto.pack import PackOpener, check_pack
+from syncagent.engine.apply import alarm
+from syncagent.engine.backoff import WITHHELD_S, blob_delay_s
+from syncagent.engine.context import Context
+from syncagent.engine.gate import TransferGate
+from syncagent.engine.plan import ByteRange, FetchPlan, PackFetch, plan_fetch
+from syncagent.engine.report import Meter, Tally
+from syncagent.engine.tasks import run_together
+from syncagent.errors import (
+    BadResponse,
+    ObjectError,
+    ObjectNotFound,
+    OpenError,
+    SyncAgentError,
+    Withheld,
+)
+from syncagent.model import MAX_RETRIES, ChunkId, PackId, PackRecord
+from syncagent.remote.base import Remote
+
+VERSIONS_A_ROUND = 4096
+STORE_BYTES = 1 << 20
+STORE_ROWS = 100
+"""Rows of one background transaction: about 5 ms, so that an interactive put does not wait longer."""
+
+
+class Fetcher:
+    """Fetches content. `run` takes what is queued, `fetch` what it is told."""
+
+    def __init__(
+        self,
+        ctx: Context,
+        remote: Remote,
+        gate: TransferGate,
+        tally: Tally,
+        meter: Meter,
+        *,
+        namespace: int | None = None,
+        interactive: bool = False,
+    ) -> None:
+        self._ctx = ctx
+        self._remote = remote
+        self._gate = gate
+        self._tally = tally
+        self._meter = meter
+        self._namespace = namespace
+        self._interactive = interactive
+        self._bad_packs: dict[int, SyncAgentError] = {}
+        self._tried: set[int] = set()
+        self.causes: dict[int, SyncAgentError] = {}
+        """Why each version that could not be fetched could not."""
+
+    async def run(self) -> None:
+        """Fetch everything that is due.
+
+        Raises:
+            RemoteError: the remote as a whole fails; what has come is kept.
+            CacheFull: the disk is full; what has come is kept.
+        """
+        try:
+            while True:
+                due = await self._ctx.cache.read(
+                    partial(
+                        downloads.due,
+                        now_ms=self._ctx.now_ms(),
+                        limit=VERSIONS_A_ROUND + len(self._tried),
+                        namespace=self._namespace,
+                    ),
+                    background=True,
+                )
+                versions = [version for version in due if version not in self._tried]
+                if not versions:
+                    return
+                await self.fetch(versions)
+        finally:
+            self._meter.finish()
+
+    async def fetch(self, versions: Sequence[int]) -> None:
+        """Fetch these versions, whatever their time; those that fail are noted for a later try."""
+        self._tried.update(versions)
+        is_first = True
+        while True:
+            plan = await self._plan(versions)
+            if is_first:
+                self._meter.expect(len(versions), sum(fetch.size_bytes for fetch in plan.fetches))
+                is_first = False
+            bad_before = len(self._bad_packs)
+            await run_together(partial(self._fetch_pack, fetch) for fetch in plan.fetches)
+            if len(self._bad_packs) == bad_before:
+                break  # else plan anew, without the packs that have just failed
+        settled = await self._settle([v for v in versions if v not in plan.unplaced])
+        self._tally.fetched += settled
+        self._meter.advance(settled, 0)
+        if plan.unplaced:
+            await self._fail(sorted(plan.unplaced))
+
+    async def _plan(self, versions: Sequence[int]) -> FetchPlan:
+        missing = await self._ctx.cache.read(
+            partial(downloads.missing_chunks, versions=versions), background=not self._interactive
+        )
+        places = await self._ctx.cache.read(
+            partial(downloads.remote_places, chunks=[chunk.chunk_no for chunk in missing]),
+            background=not self._interactive,
+        )
+        return plan_fetch(missing, places, self._bad_packs)
+
+    async def _settle(self, versions: Sequence[int]) -> int:
+        settled = 0
+        for part in batched(versions, STORE_ROWS):
+            settled += await self._ctx.cache.write(partial(downloads.settle, versions=part), background=True)
+        return settled
+
+    async def _fetch_pack(self, fetch: PackFetch) -> None:
+        ctx = self._ctx
+        record = await ctx.cache.read(
+            partial(chunks.load_record, pack=fetch.pack_no), background=not self._interactive
+        )
+        scopes = await ctx.cache.read(
+            partial(downloads.scopes, chunks=[chunk.chunk_no for chunk in fetch.chunks]),
+            background=not self._interactive,
+        )
+        try:
+            async with self._gate.transfer(fetch.size_bytes, interactive=self._interactive):
+                bodies = [await self._get(record, span) for span in fetch.ranges]
+                opened = await anyio.to_thread.run_sync(
+                    _open, ctx, record, fetch, scopes, bodies, limiter=ctx.workers
+                )
+                del bodies
+                await self._store(fetch, opened)
+        except (OpenError, ObjectError) as exc:
+            self._note_bad_pack(fetch.pack_no, record, exc)
+            return
+        size = sum(span.stop - span.start for span in fetch.ranges)
+        self._tally.fetched_bytes += size
+        self._meter.advance(0, size)
+
+    async def _get(self, record: PackRecord, span: ByteRange) -> bytes:
+        data = await self._remote.get(names.pack_object(record.id), span.start, span.stop)
+        if len(data) != span.stop - span.start:
+            raise BadResponse(
+                f"pack {record.id.hex()} ends after {span.start + len(data)} of {record.size} bytes"
+            )
+        return data
+
+    async def _store(self, fetch: PackFetch, opened: "_Opened") -> None:
+        ctx = self._ctx
+        for record in opened.files:
+            await ctx.cache.write(
+                partial(chunks.record_pack, record=record, is_remote=False, has_file=True), background=True
+            )
+        for part in _portions(opened.rows):
+            await ctx.cache.write(
+                partial(downloads.store_payloads, chunks=part), background=not self._interactive
+            )
+
+    def _note_bad_pack(self, pack_no: int, record: PackRecord, exc: OpenError | ObjectError) -> None:
+        name = names.pack_object(record.id)
+        error: SyncAgentError = exc
+        if isinstance(exc, ObjectNotFound):
+            # A batch names it, so it was there: the remote hides it, or has lost it.
+            error = Withheld(f"pack {record.id.hex()} is named by a journal and not given")
+        self._bad_packs[pack_no] = error
+        self._tally.alarms.append(alarm(error, name))
+
+    async def _fail(self, versions: Sequence[int]) -> None:
+        """Nothing usable holds some chunk of these versions: say why, and when they are tried again."""
+        ctx = self._ctx
+        for version in versions:
+            error = self.causes[version] = await self._cause(version)
+            is_altered = isinstance(error, OpenError)
+            is_withheld = isinstance(error, Withheld)
+            failures = 1 + await ctx.cache.read(partial(downloads.retries_of, version=version))
+            delay_s = WITHHELD_S if is_withheld else blob_delay_s(failures, ctx.random(), MAX_RETRIES)
+            text = f"{type(error).__name__}: {error}"
+            await ctx.cache.write(
+                partial(
+                    downloads.fail,
+                    versions=[version],
+                    error=text,
+                    next_attempt_at=ctx.now_ms() + int(delay_s * 1000),
+                    is_counted=not is_withheld,
+                    is_final=is_altered,
+                    max_retries=MAX_RETRIES,
+                ),
+                background=True,
+            )
+            for namespace, blob_id in await ctx.cache.read(partial(downloads.blob_names, versions=[version])):
+                self._tally.fail(namespace, blob_id, "download", text)
+
+    async def _cause(self, version: int) -> SyncAgentError:
+        packs = await self._ctx.cache.read(partial(downloads.packs_of_missing, version=version))
+        causes = [self._bad_packs[pack] for pack in packs if pack in self._bad_packs]
+        for kind in (OpenError, ObjectError, Withheld):
+            for cause in causes:
+                if isinstance(cause, kind):
+                    return cause
+        return Withheld("no journal read so far names a pack that holds its content")
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """Verified content: to be kept as rows, or in pack files that are durable already."""
+
+    rows: Sequence[StoredChunk]
+    files: Sequence[PackRecord]
+
+
+def _open(
+    ctx: Context, record: PackRecord, fetch: PackFetch, scopes: dict[int, bytes], bodies: Sequence[bytes]
+) -> _Opened:
+    """Open and verify the wanted chunks. On a worker thread.
+
+    Raises:
+        OpenError: the pack, or a chunk in it, is not what the journal says.
+    """
+    if fetch.is_whole:
+        check_pack(record, bodies[0])
+    opener = PackOpener(ctx.keys, record)
+    views = [memoryview(body) for body in bodies]
+
+    def contents() -> Iterable[tuple[int, ChunkId, bytes]]:
+        spans = iter(zip(fetch.ranges, views, strict=True))
+        span, view = next(spans)
+        for chunk in fetch.chunks:
+            while chunk.offset >= span.stop:
+                span, view = next(spans)
+            start = chunk.offset - span.start
+            content = opener.open(chunk.position, view[start : start + chunk.stored_length])
+            chunk_id = ChunkId(record.chunks[chunk.position].id)
+            verify_chunk(ctx.keys, scopes[chunk.chunk_no], chunk_id, content)
+            yield chunk.chunk_no, chunk_id, content
+
+    if not fetch.is_large:
+        return _Opened([StoredChunk(number, content) for number, _, content in contents()], ())
+    if fetch.is_whole:
+        for _ in contents():
+            pass  # every wanted chunk verifies before the file counts
+        store_pack_file(ctx.profile.packs, PackId(record.id), bodies[0])
+        return _Opened((), (record,))
+    with PackFileWriter(ctx.profile.packs, ctx.keys) as writer:
+        for _, chunk_id, content in contents():
+            writer.add(chunk_id, content)
+        return _Opened((), writer.finish())
+
+
+def _portions(rows: Sequence[StoredChunk]) -> Iterable[list[StoredChunk]]:
+    part: list[StoredChunk] = []
+    size = 0
+    for row in rows:
+        part.append(row)
+        size += len(row.content)
+        if len(part) >= STORE_ROWS or size >= STORE_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part

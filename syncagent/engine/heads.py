@@ -1,0 +1,119 @@
+"""A version joins the cache: the one place where heads, winner and conflict of a blob change.
+
+Local puts and batches of other devices both come through here, so that two
+devices that know the same versions show the same thing.
+"""
+
+from dataclasses import dataclass
+
+from syncagent.cache import blobs
+from syncagent.cache.blobs import HeadRow
+from syncagent.cache.db import Database
+from syncagent.errors import CacheDamaged
+from syncagent.journal import merge
+from syncagent.journal.merge import Node
+from syncagent.model import DeviceId, Hlc, SyncStatus, Version, VersionId
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What a version did to its blob. `version_no` is set for a version known before, too."""
+
+    version_no: int
+    blob_no: int
+    is_head: bool
+    is_conflict: bool
+
+
+def add_version(
+    db: Database,
+    version: Version,
+    *,
+    device: DeviceId,
+    seq: int,
+    status: SyncStatus,
+    chunks: list[int],
+) -> Added:
+    """Store a version that is not known yet and work out the blob's heads.
+
+    Args:
+        db: the cache, in a transaction.
+        version: a version whose id is not in the cache.
+        device: who wrote it; `seq` is its batch, 0 when not yet published.
+        seq: see `device`.
+        status: the version's status should it be a head.
+        chunks: numbers of its chunks in order.
+    """
+    blob = blobs.blob_no(db, blobs.namespace_no(db, version.namespace), version.blob_id)
+    old = blobs.heads(db, blob)
+    incoming = _node(version, device, seq)
+    named = {incoming.id} if blobs.is_named_as_parent(db, version.id) else set()
+    ranked = merge.next_heads([_head_node(head) for head in old], [incoming], named)
+    head_ids = {node.id for node in ranked}
+    number = blobs.insert_version(
+        db,
+        version,
+        blob=blob,
+        device=blobs.device_no(db, device),
+        seq=seq,
+        status=status if incoming.id in head_ids else None,
+        chunks=chunks,
+    )
+    demoted = [head.no for head in old if head.id not in head_ids]
+    if incoming.id not in head_ids and not demoted:
+        return Added(number, blob, is_head=False, is_conflict=False)
+    numbers = {head.id: head.no for head in old} | {incoming.id: number}
+    is_conflict = _is_conflict(db, [(numbers[node.id], node) for node in ranked], version, number)
+    winner_no = numbers[ranked[0].id]
+    blobs.set_heads(
+        db,
+        blob,
+        winner_no=winner_no,
+        winner=version if winner_no == number else blobs.load_version(db, winner_no),
+        conflict=is_conflict,
+        demoted=demoted,
+    )
+    return Added(number, blob, is_head=incoming.id in head_ids, is_conflict=is_conflict)
+
+
+def _is_conflict(db: Database, ranked: list[tuple[int, Node]], version: Version, number: int) -> bool:
+    live = [(no, node) for no, node in ranked if not node.deleted]
+    if len(live) < 2:
+        return False
+    try:
+        full = [
+            merge.node_of(version if no == number else blobs.load_version(db, no), node.device, node.seq)
+            for no, node in live
+        ]
+    except CacheDamaged:
+        return True  # what one of them holds cannot be told, so nobody may call them equal
+    return merge.is_conflict(full)
+
+
+def _node(version: Version, device: DeviceId, seq: int) -> Node:
+    # Ranking needs no digest of the fields: `merge.node_of` would pack the version once more.
+    return Node(
+        id=VersionId(version.id),
+        hlc=Hlc(version.hlc),
+        device=device,
+        seq=seq,
+        parents=version.parents,
+        deleted=version.deleted,
+        content_digest=version.content_digest,
+        metadata=version.metadata,
+        digest=b"",
+    )
+
+
+def _head_node(head: HeadRow) -> Node:
+    return Node(
+        id=head.id,
+        hlc=Hlc(head.hlc),
+        device=head.device,
+        seq=head.seq,
+        parents=(),
+        deleted=head.is_deleted,
+        content_digest=b"",
+        metadata={},
+        digest=b"",
+    )

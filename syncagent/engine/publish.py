@@ -1,0 +1,263 @@
+"""Batches out: cut, keep in the outbox, PUT, confirm. One batch is in flight at a time.
+
+    transaction 1   rows and packs get the batch's number; the sealed bytes are kept
+    PUT             those bytes, again after any crash or lost answer
+    transaction 2   the rows are settled
+
+A batch is sealed once. Whatever happens after transaction 1, only these bytes
+are ever sent under this number.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import anyio
+import msgspec
+
+from syncagent import names
+from syncagent.cache import blobs, journals, meta, outbox
+from syncagent.cache.db import Database
+from syncagent.cache.outbox import OwnBatch, Waiting
+from syncagent.crypto.keys import VaultKeys
+from syncagent.crypto.sealed import seal_object
+from syncagent.engine.backoff import blob_delay_s
+from syncagent.engine.context import Context
+from syncagent.errors import (
+    CacheDamaged,
+    ObjectExists,
+    ObjectNotFound,
+    RemoteForked,
+    SyncAgentError,
+    Unreachable,
+)
+from syncagent.journal.batch import (
+    MAX_CHANGES,
+    Batch,
+    Change,
+    Head,
+    VersionChange,
+    cut,
+    decode_change,
+    encode_batch,
+    encode_change,
+)
+from syncagent.journal.chain import chain_next, chain_start
+from syncagent.journal.clock import tick
+from syncagent.journal.merge import inherit
+from syncagent.model import MAX_RETRIES, DeviceId, PackRecord, VersionId
+from syncagent.remote.base import Remote
+
+ACKNOWLEDGE_MS = 24 * 3600 * 1000
+"""A device that has read others and published nothing for so long says how far it has read."""
+_PACK_ROWS_BYTES = 192 << 10
+"""What packs may take of a batch, leaving room for changes."""
+_FOLD_AT_ONCE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """What cutting needs to know of this device, and the time."""
+
+    keys: VaultKeys
+    device: DeviceId
+    now_ms: int
+
+
+class Publisher:
+    """Publishes what is ready. `flush` may be called from several tasks; they take turns."""
+
+    def __init__(self, ctx: Context, remote: Remote, namespace: int | None = None) -> None:
+        self._ctx = ctx
+        self._remote = remote
+        self._namespace = namespace
+        self._turn = anyio.Lock()
+        self.published = 0
+        self.sent_bytes = 0
+
+    async def flush(self) -> None:
+        """Publish batches until nothing more is ready.
+
+        Raises:
+            RemoteForked: the remote holds another batch under the number of ours.
+            RemoteError: the remote does not take it; the outbox keeps it.
+        """
+        ctx = self._ctx
+        async with self._turn:
+            batch = await ctx.cache.read(outbox.unconfirmed_batch)
+            while True:
+                if batch is None:
+                    batch = await self._cut()
+                if batch is None:
+                    return
+                await self._put(batch)
+                self.sent_bytes += len(batch.object)
+                self.published += await ctx.cache.write(
+                    partial(_confirm, seq=batch.seq, now_ms=ctx.now_ms()), background=True
+                )
+                batch = None
+
+    async def _cut(self) -> OwnBatch | None:
+        ctx = self._ctx
+        author = Author(ctx.keys, ctx.device, ctx.now_ms())
+        operation = partial(cut_batch, author=author, namespace=self._namespace)
+        try:
+            return await ctx.cache.write(operation, background=True)
+        except CacheDamaged:
+            # One damaged row fails the whole cut: find it by reading each alone, and go on without it.
+            if not await self._set_aside_damaged():
+                raise
+            return await ctx.cache.write(operation, background=True)
+
+    async def _set_aside_damaged(self) -> int:
+        ctx = self._ctx
+        rows = await ctx.cache.read(
+            partial(outbox.publishable, now_ms=ctx.now_ms(), limit=MAX_CHANGES, namespace=self._namespace)
+        )
+        damaged: list[int] = []
+        for row in rows:
+            if row.version_no is not None:
+                try:
+                    await ctx.cache.read(
+                        partial(blobs.load_version, version_no=row.version_no), background=True
+                    )
+                except CacheDamaged:
+                    damaged.append(row.version_no)
+        if damaged:
+            await fail_versions(ctx, damaged, CacheDamaged("the blob's row in the cache does not verify"))
+        return len(damaged)
+
+    async def _put(self, batch: OwnBatch) -> None:
+        name = names.batch_object(self._ctx.device, batch.seq)
+        try:
+            await self._remote.put(name, batch.object)
+        except ObjectExists as exc:
+            try:
+                stored = await self._remote.get(name)
+            except ObjectNotFound:
+                raise Unreachable(f"{name} is said to exist and cannot be read") from exc
+            if stored != batch.object:
+                raise RemoteForked(
+                    f"the remote holds another batch {batch.seq} of this device",
+                    safe="everything put on this device is kept and stays pending",
+                    todo="this profile was copied or restored from a backup: join the vault in a new folder",
+                ) from exc
+
+
+async def fail_versions(ctx: Context, versions: Sequence[int], error: SyncAgentError) -> None:
+    """Count a failure that is the blobs' own; their next attempt follows from how often they have failed."""
+    failures = 1 + await ctx.cache.read(partial(outbox.retries_of, versions=versions))
+    delay_s = blob_delay_s(failures, ctx.random(), MAX_RETRIES)
+    await ctx.cache.write(
+        partial(
+            outbox.fail_uploads,
+            versions=versions,
+            error=f"{type(error).__name__}: {error}",
+            next_attempt_at=ctx.now_ms() + int(delay_s * 1000),
+            max_retries=MAX_RETRIES,
+        ),
+        background=True,
+    )
+
+
+async def fold(ctx: Context) -> int:
+    """Drop pending versions that a later put on this device has replaced; how many."""
+    folded = 0
+    while count := await ctx.cache.write(_fold_some, background=True):
+        folded += count
+    return folded
+
+
+def cut_batch(db: Database, *, author: Author, namespace: int | None) -> OwnBatch | None:
+    """Cut, seal and keep the next batch, or None when nothing is ready. In one transaction."""
+    pending = outbox.unconfirmed_batch(db)
+    if pending is not None:
+        return pending  # another process of this vault has cut it
+    seq = outbox.last_own_seq(db) + 1
+    packs = _take_packs(db, seq)
+    packs_bytes = sum(50 * len(record.chunks) + 100 for record in packs)
+    rows, changes = _take_changes(db, author.now_ms, packs_bytes, namespace)
+    if not rows and not packs and not _owes_acknowledgement(db, author):
+        return None
+    hlc = tick(meta.hlc(db), author.now_ms)
+    chain_before = _chain_before(db, author.device, seq)
+    heads = {
+        device: Head(head_seq, chain)
+        for device, head_seq, chain in journals.unannounced_heads(db, author.device)
+    }
+    payload = encode_batch(Batch(hlc, chain_before, heads, tuple(packs), tuple(changes)))
+    sealed = seal_object(author.keys, names.batch_object(author.device, seq), payload)
+    digest = hashlib.sha256(sealed).digest()
+    chain = chain_next(chain_before, digest)
+    meta.put(db, meta.HLC, hlc)
+    outbox.store_batch(db, seq=seq, sealed=sealed, object_sha256=digest, chain=chain, rows=rows)
+    journals.announce_heads(db, author.device)
+    return OwnBatch(seq, sealed, chain)
+
+
+def _take_packs(db: Database, seq: int) -> list[PackRecord]:
+    taken: list[PackRecord] = []
+    size = 0
+    for number, record in outbox.unannounced_packs(db, limit=256):
+        size += 50 * len(record.chunks) + 100
+        if taken and size > _PACK_ROWS_BYTES:
+            break
+        outbox.announce(db, number, seq)
+        taken.append(record)
+    return taken
+
+
+def _take_changes(
+    db: Database, now_ms: int, packs_bytes: int, namespace: int | None
+) -> tuple[list[Waiting], list[Change]]:
+    rows = outbox.publishable(db, now_ms, MAX_CHANGES, namespace)
+    changes = [_change(db, row) for row in rows]
+    count = cut([len(encode_change(change)) for change in changes], envelope_bytes=packs_bytes)
+    return rows[:count], changes[:count]
+
+
+def _change(db: Database, row: Waiting) -> Change:
+    if row.version_no is not None:
+        return VersionChange(blobs.load_version(db, row.version_no))
+    assert row.change is not None
+    return decode_change(row.change)
+
+
+def _chain_before(db: Database, device: DeviceId, seq: int) -> bytes:
+    if seq == 1:
+        return chain_start(meta.vault_id(db), device)
+    previous = outbox.own_batch(db, seq - 1)
+    assert previous is not None, "batches are numbered without a gap"
+    return previous.chain
+
+
+def _owes_acknowledgement(db: Database, author: Author) -> bool:
+    if not journals.unannounced_heads(db, author.device):
+        return False
+    last = meta.find_int(db, meta.LAST_PUBLISHED_AT) or meta.find_int(db, meta.JOINED_AT) or 0
+    return author.now_ms - last >= ACKNOWLEDGE_MS
+
+
+def _confirm(db: Database, seq: int, now_ms: int) -> int:
+    batch = outbox.own_batch(db, seq)
+    count = outbox.confirm_batch(db, seq)
+    meta.put(db, meta.LAST_PUBLISHED_AT, now_ms)
+    device = blobs.device_no(db, meta.device_id(db))
+    if batch is not None:
+        journals.advance(db, device, seq, batch.chain)
+    return count
+
+
+def _fold_some(db: Database) -> int:
+    dropped: set[int] = set()
+    for pair in outbox.superseded(db, _FOLD_AT_ONCE):
+        if pair.older_no in dropped or pair.newer_no in dropped:
+            continue  # its parents have just moved: the next round sees them as they are
+        older = blobs.load_version(db, pair.older_no)
+        newer = blobs.load_version(db, pair.newer_no)
+        parents = inherit(newer.parents, {VersionId(older.id): older.parents})
+        blobs.replace_version(db, pair.newer_no, msgspec.structs.replace(newer, parents=parents))
+        blobs.delete_version(db, pair.older_no)
+        dropped.add(pair.older_no)
+    return len(dropped)

@@ -1,0 +1,103 @@
+"""Reading blobs on this device: which version wins, where its content lies, what to do when it is damaged."""
+
+from dataclasses import dataclass, field
+
+from syncagent.cache import blobs, chunks, downloads
+from syncagent.cache.chunks import ChunkPlaces, ChunkSource
+from syncagent.cache.db import Database
+from syncagent.cache.status import Event
+from syncagent.errors import BlobNotFound, CacheDamaged
+from syncagent.model import SMALL_BLOB, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The winning version of a blob. `data` is its content where it is small and here."""
+
+    version_no: int
+    version: Version
+    is_here: bool
+    data: bytes | None = field(repr=False)
+
+
+def find(db: Database, namespace: str, blob_id: str, source: ChunkSource) -> Found:
+    """The winning version under a name, with small content at once.
+
+    Raises:
+        BlobNotFound: no live blob has this name here.
+        CacheDamaged: its row, or its small content, does not verify.
+    """
+    number = winner_no(db, namespace, blob_id)
+    if number is None:
+        raise BlobNotFound(f"{namespace}/{blob_id!r} is not on this device")
+    version = blobs.load_version(db, number)
+    if not chunks.is_complete(db, number):
+        return Found(number, version, is_here=False, data=None)
+    data = None
+    if version.size <= SMALL_BLOB:
+        data = b"".join(source.read(place) for place in content_places(db, version, 0, len(version.content)))
+    return Found(number, version, is_here=True, data=data)
+
+
+def winner_no(db: Database, namespace: str, blob_id: str) -> int | None:
+    """The number of the winning version under a name; None where there is no live blob."""
+    number = blobs.find_namespace(db, namespace)
+    row = None if number is None else blobs.find_blob(db, number, blob_id)
+    return None if row is None or row.is_deleted else row.winner_no
+
+
+def content_places(db: Database, version: Version, first: int, stop: int) -> list[ChunkPlaces]:
+    """Where chunks `first` to `stop` of a version lie on this device."""
+    numbers = []
+    for chunk_id in version.content[first:stop]:
+        number = chunks.find_chunk(db, chunk_id)
+        if number is None:
+            raise CacheDamaged("a chunk the cache refers to is not in it")
+        numbers.append(number)
+    return chunks.places(db, numbers)
+
+
+def newest_here(db: Database, namespace: str, blob_id: str) -> str | None:
+    """The newest version of a blob whose content is on this device, in hex, or None."""
+    number = blobs.find_namespace(db, namespace)
+    row = None if number is None else blobs.find_blob(db, number, blob_id)
+    if row is None:
+        return None
+    for version_no, version_id in db.all(
+        "SELECT no, id FROM version WHERE blob_no = ? AND NOT deleted ORDER BY hlc DESC LIMIT 100", (row.no,)
+    ):
+        if chunks.is_complete(db, version_no):
+            return bytes(version_id).hex()
+    return None
+
+
+def mark_lost(db: Database, version_no: int, source: ChunkSource) -> bool:
+    """Give up places of a version's content that do not verify, and queue it for fetching.
+
+    Whether all that was given up is at the remote. What is not stays as it is: damaged
+    bytes may still help someone, and nothing better can be had.
+    """
+    version = blobs.load_version(db, version_no)
+    lost: list[int] = []
+    for chunk_id in dict.fromkeys(version.content):
+        number = chunks.find_chunk(db, chunk_id)
+        if number is None or not _reads(db, number, source):
+            lost.append(number or 0)
+    if not lost or not all(number and chunks.is_there(db, number) for number in lost):
+        return False
+    touched = {head for number in lost for head in chunks.heads_sharing_packs(db, number)}
+    for number in lost:
+        chunks.forget_here(db, number)
+    for head in touched:
+        if not chunks.is_complete(db, head):
+            blobs.move_status(db, head, Event.LOST_HERE)
+            downloads.enqueue(db, head)
+    return True
+
+
+def _reads(db: Database, number: int, source: ChunkSource) -> bool:
+    try:
+        source.read(chunks.places(db, [number])[0])
+    except CacheDamaged:
+        return False
+    return True

@@ -1,0 +1,236 @@
+"""Send-missing: packs first, then the batches that name them.
+
+    fold what was superseded before it was sent
+    → find chunks the remote does not hold → group them into packs      (plan.py)
+    → seal, PUT, and record each pack on its own                        (a crash repeats those in flight)
+    → publish every version whose content is there                      (publish.py)
+
+A failure of one blob or pack is counted for the blobs in it; the others go on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import anyio.to_thread
+
+from syncagent import names
+from syncagent.cache import chunks, downloads, outbox
+from syncagent.cache.chunks import ChunkPlaces, ChunkSource, batched
+from syncagent.cache.outbox import UnsentChunk
+from syncagent.cache.packfiles import read_pack_file
+from syncagent.crypto.pack import PACK_MAX, PackSealer, SealedPack, check_pack
+from syncagent.engine.context import Context
+from syncagent.engine.gate import TransferGate
+from syncagent.engine.plan import PackPlan, plan_packs, split
+from syncagent.engine.publish import Publisher, fail_versions, fold
+from syncagent.engine.report import Meter, Tally
+from syncagent.engine.tasks import run_together
+from syncagent.errors import (
+    CacheDamaged,
+    ObjectError,
+    ObjectExists,
+    ObjectNotFound,
+    OpenError,
+    SourceChanged,
+    SyncAgentError,
+)
+from syncagent.model import PackId, PackRecord
+from syncagent.remote.base import Remote
+
+CHUNKS_A_ROUND = 20_000
+"""Chunks planned together: some 1 MiB of rows, and at least five packs of small blobs."""
+PACKS_A_ROUND = 16
+"""Packs between two batches: about 128 MiB, so that receivers can begin while a long send runs."""
+ROWS_AT_ONCE = 64
+"""Chunks read from the cache in one go: at most 64 x 256 KiB in memory, usually a few hundred KiB."""
+OLD_PUT_MS = 7 * 24 * 3600 * 1000
+"""A pack that was PUT longer ago than this is looked for before a batch names it."""
+
+
+class Sender:
+    """One send-missing. Use `run` once."""
+
+    def __init__(
+        self,
+        ctx: Context,
+        remote: Remote,
+        gate: TransferGate,
+        tally: Tally,
+        meter: Meter,
+        *,
+        namespace: int | None = None,
+    ) -> None:
+        self._ctx = ctx
+        self._remote = remote
+        self._gate = gate
+        self._tally = tally
+        self._meter = meter
+        self._namespace = namespace
+        self._publisher = Publisher(ctx, remote, namespace)
+        self._failed: set[int] = set()
+
+    async def run(self) -> None:
+        """Send everything that is due.
+
+        Raises:
+            RemoteError: the remote as a whole fails; what was sent is recorded.
+        """
+        try:
+            await self._publisher.flush()  # the outbox first: nothing may overtake it
+            await fold(self._ctx)
+            await self._forget_old_packs()
+            while plans := await self._plan():
+                for part in batched(plans.packs, PACKS_A_ROUND):
+                    jobs = [partial(self._send, plan, plans.chunks) for plan in part]
+                    await run_together([*jobs, self._publisher.flush])
+            await self._publisher.flush()
+        finally:
+            self._tally.sent += self._publisher.published
+            self._tally.sent_bytes += self._publisher.sent_bytes
+            self._meter.finish()
+
+    async def _plan(self) -> "_Round | None":
+        unsent = await self._ctx.cache.read(
+            partial(
+                outbox.unsent_chunks,
+                now_ms=self._ctx.now_ms(),
+                limit=CHUNKS_A_ROUND,
+                namespace=self._namespace,
+            ),
+            background=True,
+        )
+        # What has failed in this run waits for the next one, whatever the clock says meanwhile.
+        unsent = [chunk for chunk in unsent if chunk.version_no not in self._failed]
+        if not unsent:
+            return None
+        packs = plan_packs(unsent)
+        self._meter.expect(len({chunk.version_no for chunk in unsent}), sum(p.size_bytes for p in packs))
+        return _Round(unsent, packs)
+
+    async def _send(self, plan: PackPlan, unsent: Sequence[UnsentChunk]) -> None:
+        try:
+            async with self._gate.transfer(min(plan.size_bytes + (64 << 10), PACK_MAX)):
+                sealed = await self._sealed(plan)
+                if sealed is None:
+                    return
+                await self._put(sealed)
+            await self._ctx.cache.write(
+                partial(
+                    chunks.record_pack,
+                    record=sealed.record,
+                    is_remote=True,
+                    has_file=plan.file_no is not None,
+                    put_at_ms=self._ctx.now_ms(),
+                ),
+                background=True,
+            )
+            self._tally.sent_bytes += len(sealed.data)
+            self._meter.advance(len(plan.versions), plan.size_bytes)
+        except (ObjectError, CacheDamaged) as exc:
+            halves = split(plan, unsent) if isinstance(exc, ObjectError) else []
+            if not halves:
+                await self._fail(plan.versions, exc)
+            for half in halves:
+                await self._send(half, unsent)
+
+    async def _put(self, sealed: SealedPack) -> None:
+        name = names.pack_object(sealed.record.id)
+        try:
+            await self._remote.put(name, sealed.data)
+        except ObjectExists:
+            return  # its name is its hash: whoever put it put these bytes
+
+    async def _sealed(self, plan: PackPlan) -> SealedPack | None:
+        """The pack's bytes, or None when none of its chunks can be read."""
+        ctx = self._ctx
+        if plan.file_no is not None:
+            record = await ctx.cache.read(partial(chunks.load_record, pack=plan.file_no), background=True)
+            return await anyio.to_thread.run_sync(_read_file, ctx, record, limiter=ctx.workers)
+        sealing = _Sealing(PackSealer(ctx.keys), ChunkSource(ctx.keys, ctx.profile.packs))
+        sealing.parts.append(sealing.sealer.header())
+        for part in batched(plan.chunks, ROWS_AT_ONCE):
+            try:
+                found = await ctx.cache.read(partial(chunks.places, chunks=part), background=True)
+            except CacheDamaged:
+                found = await self._one_by_one(part, sealing)
+            await anyio.to_thread.run_sync(_seal_some, sealing, found, limiter=ctx.workers)
+        if sealing.unreadable:
+            await self._fail_chunks(sealing.unreadable)
+        if not sealing.sealer.count:
+            return None
+        return await anyio.to_thread.run_sync(_finish, sealing, limiter=ctx.workers)
+
+    async def _one_by_one(self, part: Sequence[int], sealing: "_Sealing") -> list[ChunkPlaces]:
+        """After a damaged page: every chunk alone, so that only the damaged one is left out."""
+        found: list[ChunkPlaces] = []
+        for number in part:
+            try:
+                found += await self._ctx.cache.read(partial(chunks.places, chunks=[number]), background=True)
+            except CacheDamaged as exc:
+                sealing.unreadable[number] = exc
+        return found
+
+    async def _fail_chunks(self, unreadable: dict[int, SyncAgentError]) -> None:
+        for number, error in unreadable.items():
+            versions = await self._ctx.cache.read(partial(outbox.pending_with_chunk, chunk=number))
+            await self._fail(versions, error)
+
+    async def _fail(self, versions: Sequence[int], error: SyncAgentError) -> None:
+        self._failed.update(versions)
+        await fail_versions(self._ctx, versions, error)
+        for namespace, blob_id in await self._ctx.cache.read(
+            partial(downloads.blob_names, versions=versions)
+        ):
+            self._tally.fail(namespace, blob_id, "upload", f"{type(error).__name__}: {error}")
+
+    async def _forget_old_packs(self) -> None:
+        """Packs that were PUT long ago and never named may have been collected: look before naming them."""
+        old = await self._ctx.cache.read(
+            partial(outbox.unannounced_before, before_ms=self._ctx.now_ms() - OLD_PUT_MS)
+        )
+        for number, pack_id in old:
+            try:
+                await self._remote.head(names.pack_object(pack_id))
+            except ObjectNotFound:
+                await self._ctx.cache.write(partial(outbox.forget_put, pack=number))
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    chunks: Sequence[UnsentChunk]
+    packs: Sequence[PackPlan]
+
+
+@dataclass(slots=True)
+class _Sealing:
+    """A pack being sealed in memory."""
+
+    sealer: PackSealer
+    source: ChunkSource
+    parts: list[bytes] = field(default_factory=list)
+    unreadable: dict[int, SyncAgentError] = field(default_factory=dict)
+
+
+def _seal_some(sealing: _Sealing, found: Sequence[ChunkPlaces]) -> None:
+    for place in found:
+        try:
+            content = sealing.source.read(place)
+        except (CacheDamaged, SourceChanged) as exc:
+            sealing.unreadable[place.no] = exc
+            continue
+        sealing.parts.append(sealing.sealer.seal(place.id, content))
+
+
+def _finish(sealing: _Sealing) -> SealedPack:
+    sealing.parts.append(sealing.sealer.finish())
+    return SealedPack(b"".join(sealing.parts), sealing.sealer.record())
+
+
+def _read_file(ctx: Context, record: PackRecord) -> SealedPack:
+    data = read_pack_file(ctx.profile.packs, PackId(record.id), 0, record.size)
+    try:
+        check_pack(record, data)
+    except OpenError as exc:
+        raise CacheDamaged(f"pack file {record.id.hex()[:16]}… does not verify: {exc}") from exc
+    return SealedPack(data, record)

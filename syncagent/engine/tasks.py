@@ -1,0 +1,31 @@
+"""Jobs side by side whose first expected error is the one that leaves."""
+
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+import anyio
+
+from syncagent.errors import SyncAgentError
+
+
+async def run_together(jobs: Iterable[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+    """Run every job; the first that raises cancels the others.
+
+    Raises:
+        SyncAgentError: the first of those that were raised. No group leaves the library for an
+            expected failure; only a bug among them keeps the group as it is.
+    """
+    try:
+        async with anyio.create_task_group() as group:
+            for job in jobs:
+                group.start_soon(job)
+    except BaseExceptionGroup as exc:
+        expected, other = exc.split(SyncAgentError)
+        if expected is None or other is not None:
+            raise
+        raise _first(expected) from None
+
+
+def _first(group: BaseExceptionGroup[SyncAgentError]) -> SyncAgentError:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
