@@ -183,7 +183,12 @@ class TransientRemoteError(RemoteError):
     default_todo = "run `syncagent sync` again later"
 
     def __init__(
-        self, what: str, *, retry_after_s: float | None = None, safe: str | None = None, todo: str | None = None
+        self,
+        what: str,
+        *,
+        retry_after_s: float | None = None,
+        safe: str | None = None,
+        todo: str | None = None,
     ) -> None:
         super().__init__(what, safe=safe, todo=todo)
         self.retry_after_s = retry_after_s

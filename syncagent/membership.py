@@ -1,0 +1,348 @@
+"""How a device comes to belong to a vault: create one, or join one.
+
+Both work in a folder beside the wanted one and move it into place when it is
+complete, so an interruption leaves no half vault behind.
+"""
+
+import contextlib
+import hashlib
+import os
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from syncagent import names
+from syncagent.cache import facts, meta, outbox
+from syncagent.cache.db import Database
+from syncagent.cache.profile import (
+    Credential,
+    Profile,
+    create_profile,
+    discard_profile,
+    open_database,
+    open_slots,
+    publish_profile,
+)
+from syncagent.crypto.keys import RootSecret, VaultKeys, new_root
+from syncagent.crypto.keyslot import (
+    DEFAULT_KDF,
+    FLOOR_KDF,
+    FORMAT,
+    KdfParameters,
+    KeySlot,
+    SlotContents,
+    SlotKind,
+    open_any,
+    parse_slot,
+    passphrase_bytes,
+    seal_slot,
+)
+from syncagent.crypto.recovery import new_recovery_code, recovery_bytes
+from syncagent.crypto.sealed import seal_object
+from syncagent.engine.apply import SLOTS_KEY
+from syncagent.engine.pull import decode_vault_record, encode_vault_record, list_names
+from syncagent.errors import (
+    ConfigError,
+    ObjectExists,
+    ObjectNotFound,
+    OpenError,
+    RemoteError,
+    SyncAgentError,
+    VaultExists,
+    VaultNotFound,
+    WrongPassphrase,
+    WrongVault,
+)
+from syncagent.journal.batch import DeviceChange, SlotsChange, decode_change, encode_change
+from syncagent.journal.clock import tick
+from syncagent.model import CreatedVault, DeviceId, Hlc, JoinedVault, SlotId, VaultId
+from syncagent.remote import open_remote
+from syncagent.remote.base import Remote
+from syncagent.vault import Vault
+
+MAX_SLOTS = 64
+"""Slots read when joining: a vault has a handful, a hostile listing has no end."""
+MAX_DEVICE_NAME_BYTES = 256
+
+
+async def create_vault(
+    path: str | os.PathLike[str],
+    *,
+    remote: str,
+    passphrase: str,
+    device_name: str | None = None,
+    kdf: KdfParameters = DEFAULT_KDF,
+) -> CreatedVault:
+    """Make a new vault: a profile folder here, and the vault at the remote.
+
+    On return the profile is durable and the remote holds the vault, its key slots and
+    this device's first batch (the batch may still be pending if the remote failed then).
+
+    Args:
+        path: where the profile folder is to be; missing or empty.
+        remote: URL, such as `file:///path`; its folder is made.
+        passphrase: opens the vault on any device; not empty, not trimmed.
+        device_name: shown to the owner's other devices; the host's name by default.
+        kdf: cost of guessing the passphrase.
+
+    Returns:
+        Ids, and the recovery code: it is stored nowhere, so show it once.
+
+    Raises:
+        VaultExists: there is a vault at the path or at the remote.
+        RemoteError: the remote cannot be used. Nothing is left at the path.
+    """
+    profile = _free_profile(path)
+    secret = passphrase_bytes(passphrase)
+    identity = _Identity(VaultId(os.urandom(16)), DeviceId(os.urandom(16)), new_root(), _name(device_name))
+    recovery_code = new_recovery_code()
+    opened = await open_remote(remote, create=True)
+    try:
+        await _refuse_existing(opened)
+        contents = SlotContents(FORMAT, identity.vault, {1: identity.root})
+        slots = await anyio.to_thread.run_sync(
+            _new_slots, contents, secret, recovery_bytes(recovery_code), kdf
+        )
+        temporary = _temporary(profile)
+        try:
+            db = await anyio.to_thread.run_sync(create_profile, temporary, identity.root, slots)
+            try:
+                _write_identity(db, identity, remote, slots)
+            finally:
+                db.close()
+            await _claim(opened, identity, slots, secret)
+            publish_profile(temporary, profile.folder)
+        except BaseException:
+            discard_profile(temporary)
+            raise
+    finally:
+        with anyio.move_on_after(10, shield=True):
+            await opened.aclose()
+    async with Vault(profile, partial(open_database, profile, identity.root)) as vault:
+        # If this fails the vault is made all the same: its first batch goes out with the first sync.
+        with contextlib.suppress(RemoteError):
+            await vault.send_missing()
+    return CreatedVault(identity.vault.hex(), identity.device.hex(), remote, recovery_code)
+
+
+async def join_vault(
+    path: str | os.PathLike[str],
+    *,
+    remote: str,
+    passphrase: str | None = None,
+    recovery_code: str | None = None,
+    device_name: str | None = None,
+) -> JoinedVault:
+    """Make this device part of a vault that another device has created.
+
+    On return the profile is durable and knows every blob by name; the content comes
+    with the first sync.
+
+    Args:
+        path: where the profile folder is to be; missing or empty.
+        remote: the URL the vault lives at.
+        passphrase: or
+        recovery_code: what opens one of the vault's key slots.
+        device_name: shown to the owner's other devices; the host's name by default.
+
+    Raises:
+        VaultExists: there is a vault at the path.
+        VaultNotFound: there is none at the remote.
+        WrongPassphrase: no key slot opens, or the passphrase was replaced.
+        RemoteError: the remote cannot be used. Nothing is left at the path.
+    """
+    profile = _free_profile(path)
+    credential = Credential.of(passphrase=passphrase, recovery_code=recovery_code)
+    name = _name(device_name)
+    opened = await open_remote(remote)
+    try:
+        try:
+            vault_id = decode_vault_record(await opened.get(names.VAULT))
+        except ObjectNotFound as exc:
+            raise VaultNotFound("there is no vault at the remote", todo="check the remote's address") from exc
+        found = await _fetch_slots(opened)
+        parsed = _parsed(found)
+        if not parsed:
+            raise WrongPassphrase("no key slot at the remote can be read", todo="check the remote's address")
+        own_slot = await anyio.to_thread.run_sync(
+            partial(open_any, parsed, credential.kind, credential.secret)
+        )
+        if own_slot.contents.vault_id != vault_id:
+            raise WrongVault("the key slot belongs to another vault than the remote names")
+        identity = _Identity(vault_id, DeviceId(os.urandom(16)), own_slot.contents.root, name)
+        temporary = _temporary(profile)
+        try:
+            db = await anyio.to_thread.run_sync(create_profile, temporary, identity.root, found)
+            try:
+                _write_identity(db, identity, remote, None)
+            finally:
+                db.close()
+            await _read_journals(Profile(temporary), identity, own_slot.slot.id, found)
+            await _put_device_record(opened, identity)
+            publish_profile(temporary, profile.folder)
+        except BaseException:
+            discard_profile(temporary)
+            raise
+    finally:
+        with anyio.move_on_after(10, shield=True):
+            await opened.aclose()
+    return JoinedVault(identity.vault.hex(), identity.device.hex(), remote)
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    vault: VaultId
+    device: DeviceId
+    root: RootSecret
+    name: str
+
+
+def _free_profile(path: str | os.PathLike[str]) -> Profile:
+    profile = Profile(Path(path).absolute())
+    folder = profile.folder
+    if profile.exists():
+        raise VaultExists(f"there is a vault at {folder} already")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} is not an empty folder", todo="name another folder")
+    return profile
+
+
+def _temporary(profile: Profile) -> Path:
+    return profile.folder.with_name(f"{profile.folder.name}.new-{os.urandom(4).hex()}")
+
+
+def _name(device_name: str | None) -> str:
+    name = device_name if device_name is not None else platform.node() or "device"
+    if not name or "\0" in name or len(name.encode(errors="replace")) > MAX_DEVICE_NAME_BYTES:
+        raise ConfigError(f"a device name has 1 to {MAX_DEVICE_NAME_BYTES} bytes and no NUL")
+    return name
+
+
+async def _refuse_existing(remote: Remote) -> None:
+    try:
+        await remote.head(names.VAULT)
+    except ObjectNotFound:
+        return
+    raise VaultExists("the remote already holds a vault", todo="run `syncagent join` to join it")
+
+
+def _new_slots(
+    contents: SlotContents, passphrase: bytes, recovery: bytes, kdf: KdfParameters
+) -> dict[SlotId, bytes]:
+    # 160 random bits cannot be guessed: the recovery slot needs no more than the floor.
+    slots = (
+        (SlotKind.PASSPHRASE, passphrase, kdf),
+        (SlotKind.RECOVERY, recovery, FLOOR_KDF),
+    )
+    sealed: dict[SlotId, bytes] = {}
+    for kind, secret, parameters in slots:
+        slot_id = SlotId(os.urandom(16))
+        sealed[slot_id] = seal_slot(slot_id, kind, secret, contents, parameters)
+    return sealed
+
+
+def _write_identity(
+    db: Database, identity: _Identity, remote: str, slots: Mapping[SlotId, bytes] | None
+) -> None:
+    now_ms = int(time.time() * 1000)
+    db.execute("BEGIN IMMEDIATE")
+    meta.put(db, meta.VAULT_ID, identity.vault)
+    meta.put(db, meta.DEVICE_ID, identity.device)
+    meta.put(db, meta.DEVICE_NAME, identity.name)
+    meta.put(db, meta.ROOT, identity.root.reveal())
+    meta.put(db, meta.REMOTE, remote)
+    meta.put(db, meta.JOINED_AT, now_ms)
+    hlc = tick(Hlc(0), now_ms)
+    meta.put(db, meta.HLC, hlc)
+    device = DeviceChange(identity.device, identity.name, platform.system() or "unknown", None, False, hlc)
+    outbox.enqueue_change(db, encode_change(device), priority=1)
+    facts.set_register(
+        db, "device", identity.device, change=encode_change(device), hlc=hlc, device=identity.device
+    )
+    if slots is not None:
+        listed = SlotsChange({slot: hashlib.sha256(data).digest() for slot, data in slots.items()}, hlc)
+        outbox.enqueue_change(db, encode_change(listed), priority=1)
+        facts.set_register(
+            db, "slots", SLOTS_KEY, change=encode_change(listed), hlc=hlc, device=identity.device
+        )
+    db.execute("COMMIT")
+
+
+async def _claim(remote: Remote, identity: _Identity, slots: Mapping[SlotId, bytes], secret: bytes) -> None:
+    """Slots first, read back and opened; the object `vault` last: it is what makes the vault exist."""
+    try:
+        for slot_id, data in slots.items():
+            await remote.put(names.slot_object(slot_id), data)
+        stored = {slot_id: await remote.get(names.slot_object(slot_id)) for slot_id in slots}
+        if stored != slots:
+            raise OpenError("the remote gives back other key slots than it was given")
+        credential = Credential(SlotKind.PASSPHRASE, secret)
+        await anyio.to_thread.run_sync(open_slots, _parsed(stored), credential)
+        await _put_device_record(remote, identity)
+        await remote.put(names.VAULT, encode_vault_record(identity.vault))
+    except SyncAgentError as exc:
+        await _withdraw(remote, identity, slots)
+        if isinstance(exc, ObjectExists):
+            raise VaultExists("another device has just created a vault at this remote") from exc
+        raise
+
+
+async def _withdraw(remote: Remote, identity: _Identity, slots: Mapping[SlotId, bytes]) -> None:
+    """Take back what a failed creation has left at the remote; what cannot be taken back means nothing."""
+    with anyio.move_on_after(10, shield=True):
+        for name in [names.slot_object(slot) for slot in slots] + [names.device_object(identity.device)]:
+            try:
+                await remote.delete(name)
+            except RemoteError:
+                return
+
+
+async def _put_device_record(remote: Remote, identity: _Identity) -> None:
+    name = names.device_object(identity.device)
+    record = msgspec.msgpack.encode([FORMAT, int(time.time() * 1000)])
+    await remote.put(name, seal_object(VaultKeys(identity.root), name, record))
+
+
+async def _fetch_slots(remote: Remote) -> dict[SlotId, bytes]:
+    found: dict[SlotId, bytes] = {}
+    for name in (await list_names(remote, names.KEYS))[:MAX_SLOTS]:
+        try:
+            found[SlotId(bytes.fromhex(name[len(names.KEYS) :]))] = await remote.get(name)
+        except ObjectNotFound:
+            continue  # replaced a moment ago
+    return found
+
+
+def _parsed(slots: Mapping[SlotId, bytes]) -> list[KeySlot]:
+    parsed: list[KeySlot] = []
+    for slot_id, data in slots.items():
+        try:
+            parsed.append(parse_slot(slot_id, data))
+        except SyncAgentError:
+            continue  # one altered slot must not keep the others from opening
+    return parsed
+
+
+async def _read_journals(
+    profile: Profile, identity: _Identity, own_slot: SlotId, slots: Mapping[SlotId, bytes]
+) -> None:
+    """Learn what the vault holds, and that the slot which opened is still one the owner lists."""
+    async with Vault(profile, partial(open_database, profile, identity.root)) as vault:
+        ctx, engine = vault.parts()
+        await engine.read_journals()
+        listed = await ctx.cache.read(_listed_slots)
+    if listed is not None and listed.get(own_slot) != hashlib.sha256(slots[own_slot]).digest():
+        raise WrongPassphrase("this passphrase or recovery code was replaced", todo="use the new one")
+
+
+def _listed_slots(db: Database) -> Mapping[SlotId, bytes] | None:
+    row = facts.find_register(db, "slots", SLOTS_KEY)
+    change = None if row is None else decode_change(row.change)
+    return change.slots if isinstance(change, SlotsChange) else None

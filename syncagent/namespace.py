@@ -1,0 +1,379 @@
+"""A namespace of an open vault: put, get, open, delete, list."""
+
+import datetime
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from syncagent import names
+from syncagent.cache import queries
+from syncagent.cache.chunks import ChunkSource, batched
+from syncagent.cache.db import Database
+from syncagent.crypto.chunk import digest_of
+from syncagent.engine import local, read
+from syncagent.engine.content import Source, prepared
+from syncagent.engine.context import Context
+from syncagent.engine.engine import Engine
+from syncagent.engine.local import Author, Put
+from syncagent.engine.read import Found
+from syncagent.errors import (
+    BlobNotHere,
+    CacheDamaged,
+    CacheFull,
+    OpenError,
+    RemoteError,
+    RemoteRolledBack,
+    SyncAgentError,
+    WrongVault,
+)
+from syncagent.journal.batch import check_metadata
+from syncagent.model import (
+    SMALL_BLOB,
+    Blob,
+    BlobPage,
+    GetResult,
+    Metadata,
+    MetadataValue,
+    PutResult,
+    Scope,
+    SyncStatus,
+    Version,
+)
+from syncagent.reader import BlobReader
+
+SLICE_S = 0.005
+"""Longest part of `put_many` that holds the cache: a put from elsewhere waits for one of them."""
+_GET_AT_ONCE = 64
+
+
+class Namespace:
+    """A named group of blobs. Made by `Vault.namespace`; costs nothing to make."""
+
+    def __init__(self, name: str, ctx: Context, engine: Engine) -> None:
+        self.name = name
+        self._ctx = ctx
+        self._engine = engine
+
+    async def put(
+        self,
+        blob_id: str,
+        data: Source,
+        *,
+        metadata: Mapping[str, MetadataValue] | None = None,
+        replace: bool = False,
+    ) -> Version:
+        """Store a blob; durable in the cache on return, and sent by the next sync.
+
+        The same bytes and metadata under an existing id are no new version: the
+        existing one is returned. A path is copied in; the file is not watched.
+
+        Args:
+            blob_id: 1 to 1024 bytes of UTF-8 in NFC, without NUL.
+            data: bytes, the path of a regular file, or an async iterable of bytes.
+            metadata: text keys to text, 64-bit int, finite float, bool or bytes; at most 16 KiB packed.
+            replace: store a new version where the id holds other bytes or metadata.
+
+        Raises:
+            InvalidName, LimitExceeded, ConfigError: the id, size or metadata cannot be stored.
+            BlobExists: the id holds something else and `replace` is not set.
+            SourceChanged: the file cannot be read or changed while it was read.
+            CacheFull: the disk is full. In every case nothing was stored.
+        """
+        names.check_blob_id(blob_id)
+        wanted = Put(self.name, blob_id, check_metadata(metadata or {}), replace)
+        ctx = self._ctx
+        find_scope = partial(_scope_for_put, ctx=ctx, put=wanted)
+        async with prepared(ctx, data, find_scope) as content_in:
+            return await ctx.cache.write(
+                partial(
+                    local.record_put,
+                    put=wanted,
+                    content_in=content_in,
+                    author=self._author(),
+                    keys=ctx.keys,
+                    source=ChunkSource(ctx.keys, ctx.profile.packs),
+                )
+            )
+
+    async def put_many(
+        self,
+        blobs: Iterable[tuple[str, Source] | tuple[str, Source, Mapping[str, MetadataValue]]],
+        *,
+        replace: bool = False,
+    ) -> list[PutResult]:
+        """Store many blobs, each as `put` does; what failed says why, the others are stored.
+
+        Much faster than as many calls of `put` one after another. Each blob is all or
+        nothing; the whole is not (that is what a transaction is for).
+
+        Args:
+            blobs: (blob id, data) or (blob id, data, metadata).
+            replace: as for `put`.
+
+        Returns:
+            One result a blob, in the order given.
+        """
+        requests = [_Request(item[0], item[1], item[2] if len(item) > 2 else {}) for item in blobs]
+        results: list[PutResult | None] = [None] * len(requests)
+        small: list[tuple[int, _Small]] = []
+        for index, request in enumerate(requests):
+            if isinstance(request.data, bytes) and len(request.data) <= SMALL_BLOB:
+                try:
+                    names.check_blob_id(request.blob_id)
+                    put = Put(self.name, request.blob_id, check_metadata(request.metadata), replace)
+                except SyncAgentError as exc:
+                    results[index] = PutResult(request.blob_id, error=exc)
+                else:
+                    small.append((index, _Small(put, request.data)))
+        done = 0
+        while done < len(small):
+            part = [item for _, item in small[done:]]
+            stored = await self._ctx.cache.write(
+                partial(_put_some, items=part, ctx=self._ctx, author=self._author())
+            )
+            for (index, _), result in zip(small[done:], stored, strict=False):
+                results[index] = result
+            done += len(stored)
+        for index, request in enumerate(requests):
+            if results[index] is None:
+                try:
+                    version = await self.put(
+                        request.blob_id, request.data, metadata=request.metadata, replace=replace
+                    )
+                    results[index] = PutResult(request.blob_id, version)
+                except CacheFull:
+                    raise
+                except SyncAgentError as exc:
+                    results[index] = PutResult(request.blob_id, error=exc)
+        return [result for result in results if result is not None]
+
+    async def get(self, blob_id: str) -> Blob:
+        """A blob with its content in memory: local if it is here, else fetched and kept.
+
+        Raises:
+            BlobNotFound: no live blob has this id on this device.
+            BlobNotHere: the content is not here and cannot be fetched now; `available` is what is.
+            CacheDamaged: the local copy does not verify and no other could be had.
+            Tampered, Truncated: the remote's copy does not verify and no other could be had.
+        """
+        found = await self._found(blob_id)
+        data = found.data
+        if data is None:
+            reader = self._reader(found)
+            data = b"".join([chunk async for chunk in reader])
+        return _blob(blob_id, found.version, data)
+
+    async def get_many(self, blob_ids: Sequence[str]) -> list[GetResult]:
+        """Many blobs, each as `get` gives it, in the order asked for; what failed says why."""
+        results: list[GetResult] = []
+        source = ChunkSource(self._ctx.keys, self._ctx.profile.packs)
+        for part in batched(blob_ids, _GET_AT_ONCE):
+            found = await self._ctx.cache.read(
+                partial(_find_some, namespace=self.name, ids=part, source=source)
+            )
+            for blob_id, one in zip(part, found, strict=True):
+                if isinstance(one, Found) and one.data is not None:
+                    results.append(GetResult(blob_id, _blob(blob_id, one.version, one.data)))
+                    continue
+                try:
+                    results.append(GetResult(blob_id, await self.get(blob_id)))
+                except SyncAgentError as exc:
+                    results.append(GetResult(blob_id, error=exc))
+        return results
+
+    def open(self, blob_id: str) -> "OpenBlob":
+        """Streams a blob: `async with notes.open(id) as reader`, see `BlobReader`; raises as `get` does."""
+        return OpenBlob(self, blob_id)
+
+    async def delete(self, blob_id: str) -> Version:
+        """Delete a blob here at once, and everywhere by the next syncs; the tombstone.
+
+        Raises:
+            BlobNotFound: no live blob has this id on this device.
+        """
+        names.check_blob_id(blob_id)
+        operation = partial(
+            local.record_delete,
+            namespace=self.name,
+            blob_id=blob_id,
+            author=self._author(),
+            keys=self._ctx.keys,
+        )
+        return await self._ctx.cache.write(operation)
+
+    async def exists(self, blob_id: str) -> bool:
+        """Whether a live blob has this id on this device, with or without its content."""
+        names.check_blob_id(blob_id)
+        return await self._ctx.cache.read(partial(_exists, namespace=self.name, blob_id=blob_id))
+
+    async def count(self, *, prefix: str = "", status: SyncStatus | None = None) -> int:
+        """How many live blobs there are, or how many match."""
+        return await self._ctx.cache.read(
+            partial(queries.count_blobs, namespace=self.name, prefix=prefix, status=status)
+        )
+
+    async def list(
+        self,
+        *,
+        prefix: str = "",
+        status: SyncStatus | None = None,
+        after: str | None = None,
+        limit: int = 1000,
+    ) -> BlobPage:
+        """Live blobs by id, a page at a time; answered without the remote.
+
+        Args:
+            prefix: only ids that begin with it.
+            status: only blobs that show this status.
+            after: `next` of the page before.
+            limit: most blobs a page, 1 to 10,000.
+        """
+        return await self._ctx.cache.read(
+            partial(
+                queries.list_blobs,
+                namespace=self.name,
+                prefix=prefix,
+                status=status,
+                after=after,
+                limit=limit,
+            )
+        )
+
+    async def _found(self, blob_id: str) -> Found:
+        """The winning version with its content on this device, fetched if need be."""
+        names.check_blob_id(blob_id)
+        source = ChunkSource(self._ctx.keys, self._ctx.profile.packs)
+        find = partial(read.find, namespace=self.name, blob_id=blob_id, source=source)
+        try:
+            found = await self._ctx.cache.read(find)
+        except CacheDamaged as damage:
+            version_no = await self._ctx.cache.read(
+                partial(read.winner_no, namespace=self.name, blob_id=blob_id)
+            )
+            await self._heal(version_no, source, damage)
+            found = await self._ctx.cache.read(find)
+        if not found.is_here:
+            await self._fetch(blob_id, found.version_no)
+            found = await self._ctx.cache.read(find)
+        return found
+
+    def _reader(self, found: Found) -> BlobReader:
+        source = ChunkSource(self._ctx.keys, self._ctx.profile.packs)
+        return BlobReader(self._ctx, found.version, partial(self._heal, found.version_no, source))
+
+    async def _heal(self, version_no: int | None, source: ChunkSource, damage: CacheDamaged) -> None:
+        """Content that does not verify is fetched again where the remote has it; else the damage stands."""
+        if version_no is None:
+            raise damage
+        try:
+            can_fetch = await self._ctx.cache.write(
+                partial(read.mark_lost, version_no=version_no, source=source)
+            )
+            causes = await self._engine.fetch_now([version_no]) if can_fetch else {}
+        except SyncAgentError as exc:
+            raise damage from exc
+        if not can_fetch or causes:
+            raise damage
+
+    async def _fetch(self, blob_id: str, version_no: int) -> None:
+        cause: SyncAgentError | None
+        try:
+            cause = (await self._engine.fetch_now([version_no])).get(version_no)
+        except (RemoteError, RemoteRolledBack, WrongVault) as exc:
+            cause = exc
+        if isinstance(cause, OpenError):
+            raise cause
+        if cause is not None:
+            available = await self._ctx.cache.read(
+                partial(read.newest_here, namespace=self.name, blob_id=blob_id)
+            )
+            raise BlobNotHere(
+                f"the content of {self.name}/{blob_id!r} is not on this device: {cause}", available=available
+            ) from cause
+
+    def _author(self) -> Author:
+        return Author(self._ctx.device, self._ctx.now_ms())
+
+
+class OpenBlob:
+    """The async context manager that `Namespace.open` returns."""
+
+    def __init__(self, namespace: Namespace, blob_id: str) -> None:
+        self._namespace = namespace
+        self._blob_id = blob_id
+
+    async def __aenter__(self) -> BlobReader:
+        return self._namespace._reader(await self._namespace._found(self._blob_id))
+
+    async def __aexit__(self, *exc: object) -> None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    blob_id: str
+    data: Source
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class _Small:
+    put: Put
+    data: bytes
+
+
+def _put_some(db: Database, *, items: Sequence[_Small], ctx: Context, author: Author) -> list[PutResult]:
+    """As many of these as fit in a slice, each in a savepoint of its own."""
+    started = time.monotonic()
+    source = ChunkSource(ctx.keys, ctx.profile.packs)
+    results: list[PutResult] = []
+    for item in items:
+        digest = digest_of(item.data)
+        db.execute("SAVEPOINT item")
+        try:
+            version = local.record_put(
+                db,
+                item.put,
+                lambda scope, item=item, digest=digest: local.small_content(  # type: ignore[misc]  # a default binds the loop's value
+                    ctx.keys, scope, item.data, digest
+                ),
+                author=author,
+                keys=ctx.keys,
+                source=source,
+            )
+            results.append(PutResult(item.put.blob_id, version))
+        except CacheFull:
+            raise
+        except SyncAgentError as exc:
+            db.execute("ROLLBACK TO item")
+            results.append(PutResult(item.put.blob_id, error=exc))
+        db.execute("RELEASE item")
+        if time.monotonic() - started > SLICE_S:
+            break
+    return results
+
+
+def _find_some(
+    db: Database, *, namespace: str, ids: Sequence[str], source: ChunkSource
+) -> list[Found | None]:
+    found: list[Found | None] = []
+    for blob_id in ids:
+        try:
+            found.append(read.find(db, namespace, names.check_blob_id(blob_id), source))
+        except SyncAgentError:
+            found.append(None)  # asked for alone, where the error is told
+    return found
+
+
+def _exists(db: Database, *, namespace: str, blob_id: str) -> bool:
+    return read.winner_no(db, namespace, blob_id) is not None
+
+
+def _scope_for_put(db: Database, *, ctx: Context, put: Put) -> Scope:
+    return local.scope_of(db, ctx.keys, put.namespace, put.blob_id)
+
+
+def _blob(blob_id: str, version: Version, data: bytes) -> Blob:
+    created_at = datetime.datetime.fromtimestamp(version.created_at / 1000, datetime.UTC)
+    return Blob(blob_id, data, version.metadata, version, version.size, created_at)

@@ -1,0 +1,102 @@
+"""Reading one blob's content chunk by chunk: what `Namespace.open` gives."""
+
+import datetime
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+import anyio.to_thread
+
+from syncagent.cache.chunks import ChunkPlaces, ChunkSource
+from syncagent.engine.context import Context
+from syncagent.engine.read import content_places
+from syncagent.errors import CacheDamaged
+from syncagent.model import CHUNK_SIZE, Metadata, Version
+
+_AT_ONCE = 4
+"""Chunks read in one go: enough to keep the disk busy, little enough to hold in memory."""
+
+
+class BlobReader:
+    """A blob's content, in order or by range, at most a few MiB in memory at a time.
+
+    It reads the version that won when it was opened, also if the blob is replaced
+    meanwhile. Use as an async context manager and iterate over it for the chunks.
+    """
+
+    def __init__(
+        self, ctx: Context, version: Version, heal: Callable[[CacheDamaged], Awaitable[None]]
+    ) -> None:
+        self._ctx = ctx
+        self._heal = heal
+        self._source = ChunkSource(ctx.keys, ctx.profile.packs)
+        self.version = version
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    @property
+    def size(self) -> int:
+        """Length of the content in bytes."""
+        return self.version.size
+
+    @property
+    def metadata(self) -> Metadata:
+        """The version's metadata."""
+        return self.version.metadata
+
+    @property
+    def created_at(self) -> datetime.datetime:
+        """When the blob was first put, UTC."""
+        return datetime.datetime.fromtimestamp(self.version.created_at / 1000, datetime.UTC)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The content in chunks of 1 MiB but the last.
+
+        Raises:
+            CacheDamaged: a chunk does not verify here and could not be fetched again; what was
+                given before is right.
+        """
+        for first in range(0, len(self.version.content), _AT_ONCE):
+            for chunk in await self._chunks(first, min(first + _AT_ONCE, len(self.version.content))):
+                yield chunk
+
+    async def read_range(self, start: int, stop: int) -> bytes:
+        """Bytes `start` to `stop` (half-open), cut off at the content's end; raises as iteration does."""
+        stop = min(stop, self.size)
+        start = max(start, 0)
+        if start >= stop:
+            return b""
+        first = start // CHUNK_SIZE
+        chunks = await self._chunks(first, -(-stop // CHUNK_SIZE))
+        offset = first * CHUNK_SIZE
+        return b"".join(chunks)[start - offset : stop - offset]
+
+    async def _chunks(self, first: int, stop: int) -> list[bytes]:
+        try:
+            return await self._read(first, stop)
+        except CacheDamaged as damage:
+            await self._heal(damage)
+            return await self._read(first, stop)
+
+    async def _read(self, first: int, stop: int) -> list[bytes]:
+        places = await self._ctx.cache.read(
+            partial(content_places, version=self.version, first=first, stop=stop)
+        )
+        return await anyio.to_thread.run_sync(
+            _read_all, self._source, places, self.version.size, first, limiter=self._ctx.workers
+        )
+
+
+def _read_all(source: ChunkSource, places: list[ChunkPlaces], size: int, first: int) -> list[bytes]:
+    contents = [source.read(place) for place in places]
+    for number, content in enumerate(contents, first):
+        if len(content) != min(CHUNK_SIZE, size - number * CHUNK_SIZE):
+            raise CacheDamaged("a chunk of the content has another length than the version says")
+    return contents

@@ -1,0 +1,207 @@
+"""An open vault: its namespaces, and sync.
+
+`open_vault` opens one that `create_vault` or `join_vault` (membership.py) has
+made. A vault belongs to one event loop; several processes may open the same.
+"""
+
+import os
+import random as dice
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import anyio
+import anyio.to_thread
+
+from syncagent import names
+from syncagent.cache import meta, queries
+from syncagent.cache.commit import Cache
+from syncagent.cache.db import Database
+from syncagent.cache.lock import SyncLock
+from syncagent.cache.profile import Credential, Profile, unlock_profile
+from syncagent.crypto.keys import RootSecret, VaultKeys
+from syncagent.engine.context import Context
+from syncagent.engine.engine import Engine
+from syncagent.engine.gate import TRANSFERS, TransferGate
+from syncagent.engine.report import Listener
+from syncagent.errors import ConfigError
+from syncagent.model import SyncReport, VaultStatus
+from syncagent.namespace import Namespace
+from syncagent.remote import open_remote
+from syncagent.remote.base import Remote
+
+
+def open_vault(
+    path: str | os.PathLike[str],
+    *,
+    passphrase: str | None = None,
+    recovery_code: str | None = None,
+    remote: Remote | None = None,
+    transfers: int = TRANSFERS,
+    now: Callable[[], float] = time.time,
+    random: Callable[[], float] = dice.random,
+) -> "Vault":
+    """A vault on this device, for `async with`.
+
+    Entering it derives the key, which takes about 0.1 s, and needs no remote.
+
+    Args:
+        path: the vault's profile folder.
+        passphrase: or
+        recovery_code: what opens a key slot.
+        remote: used instead of the vault's own URL; the vault closes it. For your own kind of remote.
+        transfers: most objects under way at once, 1 to 8.
+        now: Unix time in seconds.
+        random: a float in [0, 1), for the jitter of retries.
+
+    Raises (on entering):
+        VaultNotFound: there is no vault at the path.
+        WrongPassphrase: no key slot opens.
+        TooNew: a newer syncagent has changed the cache.
+        CacheDamaged: the cache cannot be read.
+    """
+    profile = Profile(Path(path))
+    credential = Credential.of(passphrase=passphrase, recovery_code=recovery_code)
+    return Vault(
+        profile,
+        partial(unlock_profile, profile, credential),
+        remote=remote,
+        transfers=transfers,
+        now=now,
+        random=random,
+    )
+
+
+class Vault:
+    """An open vault. Made by `open_vault`; usable inside its `async with` only."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        unlock: Callable[[], Database],
+        *,
+        remote: Remote | None = None,
+        transfers: int = TRANSFERS,
+        now: Callable[[], float] = time.time,
+        random: Callable[[], float] = dice.random,
+    ) -> None:
+        self._profile = profile
+        self._unlock = unlock
+        self._given_remote = remote
+        self._transfers = transfers
+        self._now = now
+        self._random = random
+        self._ctx: Context | None = None
+        self._engine: Engine | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._ctx is not None:
+            raise ConfigError("this vault is open already")
+        db = await anyio.to_thread.run_sync(self._unlock)
+        try:
+            self._ctx = self._context(db)
+        except BaseException:
+            db.close()
+            raise
+        self._engine = Engine(self._ctx, self._open_remote, TransferGate(self._transfers))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        ctx, engine = self._ctx, self._engine
+        self._ctx = self._engine = None
+        with anyio.move_on_after(10, shield=True):
+            if engine is not None:
+                await engine.aclose()
+        if ctx is not None:
+            await ctx.cache.aclose()
+
+    @property
+    def id(self) -> str:
+        """The vault's id in hex: the same on every device."""
+        return self.parts()[0].vault.hex()
+
+    @property
+    def device_id(self) -> str:
+        """This device's id in hex."""
+        return self.parts()[0].device.hex()
+
+    def namespace(self, name: str) -> Namespace:
+        """A namespace by name; it comes into being with its first blob. Raises `InvalidName`."""
+        ctx, engine = self.parts()
+        return Namespace(names.check_namespace(name), ctx, engine)
+
+    async def namespaces(self) -> list[str]:
+        """Names of the namespaces that hold a blob."""
+        return await self.parts()[0].cache.read(queries.namespaces)
+
+    async def sync(self, *, progress: Listener | None = None) -> SyncReport:
+        """Bring this device and the remote to the same state.
+
+        Reads what other devices have published, then sends and fetches side by
+        side. Blobs that fail for a reason of their own are in the report, the others
+        go on; what must not pass in silence is in `report.alarms`.
+
+        Args:
+            progress: called now and then while it runs, from the event loop; must not block.
+
+        Raises:
+            VaultInUse: another process is syncing this vault.
+            TransientRemoteError: the remote does not answer; everything stays pending.
+            RemoteStopped: the remote refuses until the user acts; everything stays pending.
+            RemoteRolledBack, WrongVault, RemoteForked: the remote is not what this device knew.
+            CacheFull: no room to fetch; what could be sent was sent.
+        """
+        return await self.parts()[1].sync(progress)
+
+    async def send_missing(
+        self, namespace: str | None = None, *, progress: Listener | None = None
+    ) -> SyncReport:
+        """Send what the remote lacks, of one namespace or all; raises as `sync` does."""
+        return await self.parts()[1].send(_checked(namespace), progress)
+
+    async def fetch_missing(
+        self, namespace: str | None = None, *, progress: Listener | None = None
+    ) -> SyncReport:
+        """Read journals, then fetch what is lacking here, of one namespace or all; raises as `sync` does."""
+        return await self.parts()[1].fetch(_checked(namespace), progress)
+
+    async def status(self) -> VaultStatus:
+        """Counts, last sync and what is in the way; answered without the remote."""
+        ctx, _ = self.parts()
+        last_sync = SyncLock(self._profile.lock).last_sync()
+        return await ctx.cache.read(partial(queries.status, last_sync=last_sync, now=self._now()))
+
+    def parts(self) -> tuple[Context, Engine]:
+        """The vault's inside, for the package's own use. `ConfigError` when it is not open."""
+        if self._ctx is None or self._engine is None:
+            raise ConfigError("this vault is not open: use it inside `async with open_vault(…)`")
+        return self._ctx, self._engine
+
+    def _context(self, db: Database) -> Context:
+        return Context(
+            cache=Cache(db),
+            keys=VaultKeys(RootSecret(db.run(partial(meta.get_bytes, key=meta.ROOT)))),
+            profile=self._profile,
+            vault=db.run(meta.vault_id),
+            device=db.run(meta.device_id),
+            now=self._now,
+            random=self._random,
+            workers=anyio.CapacityLimiter(max(2, os.cpu_count() or 2)),
+        )
+
+    async def _open_remote(self) -> Remote:
+        if self._given_remote is not None:
+            return self._given_remote
+        url = await self.parts()[0].cache.read(partial(meta.find_text, key=meta.REMOTE))
+        if not url:
+            raise ConfigError("this vault has no remote", safe="everything put on this device is kept")
+        return await open_remote(url)
+
+
+def _checked(namespace: str | None) -> str | None:
+    return None if namespace is None else names.check_namespace(namespace)
