@@ -18,6 +18,11 @@ CHUNK_SIZE = 1 << 20
 """Most bytes of content in one chunk."""
 SMALL_BLOB = 256 << 10
 """Content up to this size lives in rows of the cache and shares packs."""
+EPOCH = 1
+"""The only epoch of the root secret that format 1 knows; headers carry it so that a root can be replaced."""
+PACK_HEADER = 40
+TAG_SIZE = 16
+"""Bytes of an AES-GCM tag."""
 MAX_BLOB_SIZE = 64 << 30
 MAX_METADATA_BYTES = 16 << 10
 MAX_RETRIES = 8

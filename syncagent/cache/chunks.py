@@ -17,9 +17,9 @@ from syncagent.cache.db import Database
 from syncagent.cache.packfiles import read_pack_file
 from syncagent.crypto.chunk import verify_chunk
 from syncagent.crypto.keys import VaultKeys
-from syncagent.crypto.pack import PACK_HEADER, PackOpener
+from syncagent.crypto.pack import PackOpener
 from syncagent.errors import CacheDamaged, OpenError, SourceChanged, SyncAgentError
-from syncagent.model import ChunkId, Codec, PackedChunk, PackId, PackRecord
+from syncagent.model import PACK_HEADER, ChunkId, Codec, PackedChunk, PackId, PackRecord
 
 T = TypeVar("T")
 

@@ -12,11 +12,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from syncagent.errors import TooNew
-from syncagent.model import ChunkId, Scope
+from syncagent.model import EPOCH, ChunkId, Scope
 
 KEY_SIZE = 32
-EPOCH = 1
-"""The one epoch of format 1. Headers carry it so that a root can be replaced later."""
 VAULT_SCOPE = Scope(bytes(16))
 """Dedup scope `vault`: equal content has equal chunk ids in all namespaces."""
 

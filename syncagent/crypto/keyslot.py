@@ -19,9 +19,9 @@ from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
-from syncagent.crypto.keys import EPOCH, RootSecret, hkdf
+from syncagent.crypto.keys import RootSecret, hkdf
 from syncagent.errors import ConfigError, LimitExceeded, Tampered, TooNew, Truncated, WrongPassphrase
-from syncagent.model import Bytes16, Bytes32, SlotId, VaultId
+from syncagent.model import EPOCH, Bytes16, Bytes32, SlotId, VaultId
 
 FORMAT = 1
 MAX_SLOT_BYTES = 4096

@@ -27,11 +27,19 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from syncagent.crypto.frame import Bytes, decompress
 from syncagent.crypto.keys import VaultKeys, check_epoch
-from syncagent.crypto.sealed import TAG_SIZE, padme
+from syncagent.crypto.sealed import padme
 from syncagent.errors import LimitExceeded, Tampered, TooNew, Truncated
-from syncagent.model import CHUNK_SIZE, ChunkId, Codec, PackedChunk, PackId, PackRecord
+from syncagent.model import (
+    CHUNK_SIZE,
+    PACK_HEADER,
+    TAG_SIZE,
+    ChunkId,
+    Codec,
+    PackedChunk,
+    PackId,
+    PackRecord,
+)
 
-PACK_HEADER = 40
 PACK_TARGET = 8 << 20
 """Size at which a pack is closed: large enough for one request to carry much, small enough to repeat."""
 PACK_MAX = 16 << 20

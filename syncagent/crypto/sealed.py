@@ -22,10 +22,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from syncagent.crypto.frame import MAX_FRAME_CONTENT, decompress
 from syncagent.crypto.keys import VaultKeys, check_epoch
 from syncagent.errors import LimitExceeded, Tampered, TooNew, Truncated
+from syncagent.model import TAG_SIZE
 
 OBJECT_HEADER = 40
 MAX_PAYLOAD = MAX_FRAME_CONTENT
-TAG_SIZE = 16
 
 _MAGIC = b"SAO1"
 _HEADER = struct.Struct(">4sI32s")

@@ -77,7 +77,7 @@ def decode_vault_record(data: bytes) -> VaultId:
         vault = bytes.fromhex(record.vault_id)
     except (msgspec.MsgspecError, ValueError) as exc:
         raise TooNew("the vault record was made by a newer syncagent, or altered") from exc
-    if record.format != 1 or len(vault) != 16:
+    if record.format != 1 or len(vault) != 16 or encode_vault_record(VaultId(vault)) != data:
         raise TooNew("the vault record was made by a newer syncagent, or altered")
     return VaultId(vault)
 

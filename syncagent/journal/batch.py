@@ -26,7 +26,10 @@ from syncagent import names
 from syncagent.errors import ConfigError, LimitExceeded, Tampered, TooNew
 from syncagent.model import (
     CHUNK_SIZE,
+    EPOCH,
     MAX_METADATA_BYTES,
+    PACK_HEADER,
+    TAG_SIZE,
     Bytes16,
     Bytes32,
     ChunkId,
@@ -45,8 +48,8 @@ from syncagent.model import (
 MAX_CHANGES = 1000
 MAX_BATCH_BYTES = 256 << 10
 """A batch is cut before it exceeds this, unless a single change or a transaction needs more."""
-MAX_TRANSACTION_BYTES = 8 << 20
-"""Most msgpack in any batch."""
+MAX_TRANSACTION_BYTES = (8 << 20) - (4 << 10)
+"""Most msgpack in any batch: what does not compress still fits, sealed, in an object of 8 MiB + 4 KiB."""
 ENVELOPE_BYTES = 64 << 10
 """Kept free in a transaction's batch for its clock, chain and heads (about 60 bytes a device)."""
 MAX_FLAG_BYTES = 256
@@ -57,9 +60,6 @@ MAX_PLATFORM_BYTES = 256
 NEVER = (1 << 62) - 1
 """`at` of an `expires` change that takes an expiry away."""
 
-_EPOCH = 1
-_PACK_HEADER_BYTES = 40
-_TAG_BYTES = 16
 
 _Id16 = msgspec.Meta(min_length=16, max_length=16)
 _Id32 = msgspec.Meta(min_length=32, max_length=32)
@@ -386,13 +386,13 @@ def _check_batch(batch: Batch) -> None:
 
 
 def _check_pack(pack: PackRecord) -> None:
-    if pack.epoch != _EPOCH:
+    if pack.epoch != EPOCH:
         raise _too_new(f"pack {pack.id.hex()}", f"epoch {pack.epoch}")
-    end = _PACK_HEADER_BYTES + sum(chunk.stored_length for chunk in pack.chunks)
+    end = PACK_HEADER + sum(chunk.stored_length for chunk in pack.chunks)
     if pack.size < end:
         raise Tampered(f"pack {pack.id.hex()} has {pack.size} bytes, its chunks end at {end}")
     for chunk in pack.chunks:
-        if chunk.codec is Codec.STORED and chunk.stored_length != chunk.raw_length + _TAG_BYTES:
+        if chunk.codec is Codec.STORED and chunk.stored_length != chunk.raw_length + TAG_SIZE:
             raise Tampered(f"pack {pack.id.hex()} holds a stored chunk of another length than its content")
 
 

@@ -99,7 +99,14 @@ def test_a_wrong_passphrase_and_an_altered_slot_are_the_same_error() -> None:
     slot = parse_slot(SLOT_ID, ONE)
     with pytest.raises(WrongPassphrase) as wrong:
         open_slot(slot, b"another")
-    altered = KeySlot(slot.id, slot.kind, slot.kdf, slot.salt, slot.commitment, slot.wrapped[:-1] + b"\0")
+    altered = KeySlot(
+        slot.id,
+        slot.kind,
+        slot.kdf,
+        slot.salt,
+        slot.commitment,
+        slot.wrapped[:-1] + bytes([slot.wrapped[-1] ^ 1]),
+    )
     with pytest.raises(WrongPassphrase) as tampered:
         open_slot(altered, SECRET)
     assert str(wrong.value) == str(tampered.value)

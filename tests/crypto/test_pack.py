@@ -11,7 +11,6 @@ from syncagent.crypto import pack
 from syncagent.crypto.chunk import digest_of
 from syncagent.crypto.keys import VAULT_SCOPE, RootSecret, VaultKeys
 from syncagent.crypto.pack import (
-    PACK_HEADER,
     PACK_MAX,
     PACK_MAX_CHUNKS,
     PackOpener,
@@ -22,7 +21,7 @@ from syncagent.crypto.pack import (
 )
 from syncagent.crypto.sealed import padme
 from syncagent.errors import LimitExceeded, OpenError, Tampered, TooNew, Truncated
-from syncagent.model import CHUNK_SIZE, ChunkId, Codec, PackRecord
+from syncagent.model import CHUNK_SIZE, PACK_HEADER, ChunkId, Codec, PackRecord
 
 KEYS = VaultKeys(RootSecret(bytes(range(32))))
 

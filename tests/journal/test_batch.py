@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -11,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncagent import errors
+from syncagent import errors, names
+from syncagent.crypto.keys import VaultKeys, new_root
+from syncagent.crypto.sealed import seal_object
 from syncagent.errors import ConfigError, LimitExceeded, SyncAgentError, Tampered, TooNew
 from syncagent.journal.batch import (
     ENVELOPE_BYTES,
@@ -60,6 +63,7 @@ from syncagent.model import (
     Version,
     VersionId,
 )
+from syncagent.remote.base import max_object_size
 
 VECTORS = Path(__file__).parent / "vectors"
 
@@ -376,7 +380,7 @@ DEEP = SHALLOW.replace(b"\x81\xa1a\x01", b"\x81\xa1a" + b"\x91" * 100_000 + b"\x
             Tampered,
             id="a version twice",
         ),
-        pytest.param(bytes(MAX_TRANSACTION_BYTES + 1), LimitExceeded, id="over 8 MiB"),
+        pytest.param(bytes(MAX_TRANSACTION_BYTES + 1), LimitExceeded, id="over the limit"),
     ],
 )
 def test_a_broken_batch_is_refused(data: bytes, error: type[SyncAgentError]) -> None:
@@ -406,7 +410,7 @@ def test_an_altered_byte_gives_a_batch_or_a_named_error(place: int, flip: int) -
         pytest.param(
             batch_of(*(ForgetChange((VersionId(bytes(16)),) * 50_000) for _ in range(10))),
             LimitExceeded,
-            id="over 8 MiB",
+            id="over the limit",
         ),
     ],
 )
@@ -503,3 +507,10 @@ def test_the_greatest_transaction_can_be_encoded() -> None:
     check_transaction(len(encode_change(change)) for change in changes)
     heads = {DeviceId(n.to_bytes(16)): Head(10**12 - 1, bytes(32)) for n in range(1000)}
     assert len(encode_batch(Batch(1, bytes(32), heads, (), tuple(changes)))) <= MAX_TRANSACTION_BYTES
+
+
+def test_the_largest_batch_that_does_not_compress_fits_in_a_journal_object() -> None:
+    payload = random.Random(1).randbytes(MAX_TRANSACTION_BYTES)
+    name = names.batch_object(bytes(16), 1)
+    sealed = seal_object(VaultKeys(new_root()), name, payload)
+    assert len(sealed) <= max_object_size(name)
