@@ -126,8 +126,9 @@ async def create_vault(
         with anyio.move_on_after(10, shield=True):
             await opened.aclose()
     async with Vault(profile, partial(open_database, profile, identity.root)) as vault:
-        # If this fails the vault is made all the same: its first batch goes out with the first sync.
-        with contextlib.suppress(RemoteError):
+        # If this fails the vault is made all the same, and its recovery code must be shown: the first
+        # batch goes out with the first sync.
+        with contextlib.suppress(SyncAgentError):
             await vault.send_missing()
     return CreatedVault(identity.vault.hex(), identity.device.hex(), remote, recovery_code)
 

@@ -44,6 +44,7 @@ from syncagent.reader import BlobReader
 
 SLICE_S = 0.005
 """Longest part of `put_many` that holds the cache: a put from elsewhere waits for one of them."""
+_PUT_AT_ONCE = 256
 _GET_AT_ONCE = 64
 
 
@@ -128,11 +129,16 @@ class Namespace:
                     small.append((index, _Small(put, request.data)))
         done = 0
         while done < len(small):
-            part = [item for _, item in small[done:]]
-            stored = await self._ctx.cache.write(
-                partial(_put_some, items=part, ctx=self._ctx, author=self._author())
+            group = small[done : done + _PUT_AT_ONCE]
+            operation = partial(
+                _put_some, items=[item for _, item in group], ctx=self._ctx, author=self._author()
             )
-            for (index, _), result in zip(small[done:], stored, strict=False):
+            try:
+                stored = await self._ctx.cache.write(operation)
+            except (CacheFull, CacheDamaged):
+                done += len(group)  # one of them fails them all: each is put alone below
+                continue
+            for (index, _), result in zip(group, stored, strict=False):
                 results[index] = result
             done += len(stored)
         for index, request in enumerate(requests):
@@ -142,8 +148,6 @@ class Namespace:
                         request.blob_id, request.data, metadata=request.metadata, replace=replace
                     )
                     results[index] = PutResult(request.blob_id, version)
-                except CacheFull:
-                    raise
                 except SyncAgentError as exc:
                     results[index] = PutResult(request.blob_id, error=exc)
         return [result for result in results if result is not None]

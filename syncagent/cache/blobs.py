@@ -18,6 +18,8 @@ from syncagent.model import DeviceId, SyncStatus, Version, VersionId
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 _decoder = msgspec.msgpack.Decoder(Version)
 
+_READ_ELSEWHERE = "read the blob on another device, or put it again with --replace"
+
 
 @dataclass(frozen=True, slots=True)
 class BlobRow:
@@ -101,11 +103,11 @@ def load_version(db: Database, version_no: int) -> Version:
         (version_no,),
     )
     if row is None or row[0] is None or hashlib.sha256(row[0]).digest() != row[1]:
-        raise CacheDamaged("a version in the cache does not verify")
+        raise CacheDamaged("a version in the cache does not verify", todo=_READ_ELSEWHERE)
     try:
         return _decoder.decode(row[0])
     except msgspec.DecodeError as exc:  # verified, yet of another shape: written by a newer schema
-        raise CacheDamaged("a version in the cache cannot be decoded") from exc
+        raise CacheDamaged("a version in the cache cannot be decoded", todo=_READ_ELSEWHERE) from exc
 
 
 def find_version(db: Database, version_id: bytes) -> int | None:

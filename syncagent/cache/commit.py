@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 
 from syncagent.cache.db import DamagedConnection, Database, damaged_row
-from syncagent.errors import CacheFull
+from syncagent.errors import CacheFull, ConfigError
 
 T = TypeVar("T")
 
@@ -50,6 +50,7 @@ class Cache:
         self._background: deque[_Job] = deque()
         self._has_leader = False
         self._is_background_turn = False
+        self._is_closed = False
         self._limiter = anyio.CapacityLimiter(1)
 
     async def write(self, operation: Callable[[Database], T], *, background: bool = False) -> T:
@@ -70,11 +71,14 @@ class Cache:
         return await self._submit(_Job(operation, writes=False), background)  # type: ignore[no-any-return]  # a job carries any result
 
     async def aclose(self) -> None:
-        """Close the connection after what is queued."""
+        """Close the connection after what is queued; nothing can be asked of it afterwards."""
+        self._is_closed = True
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._db.close, limiter=self._limiter)
 
     async def _submit(self, job: _Job, background: bool) -> Any:
+        if self._is_closed:
+            raise ConfigError("this vault is closed: use it inside `async with open_vault(…)`")
         (self._background if background else self._interactive).append(job)
         if self._has_leader:
             try:

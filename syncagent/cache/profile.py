@@ -151,7 +151,11 @@ def open_database(profile: Profile, root: RootSecret) -> Database:
         raise CacheDamaged("cache.db is missing", todo="restore it from a backup, or join the vault again")
     db = Database(profile.database, cache_key(root, salt))
     db.open()
-    db.run(migrate)
+    try:
+        db.run(migrate)
+    except BaseException:
+        db.close()
+        raise
     return db
 
 

@@ -47,9 +47,9 @@ class Incoming:
 
 @dataclass(slots=True)
 class Applied:
-    """What a batch brought."""
+    """What a batch brought: blobs that are in conflict since, by number, and what is odd about it."""
 
-    conflicts: int = 0
+    conflicts: set[int] = field(default_factory=set)
     alarms: list[Alarm] = field(default_factory=list)
 
 
@@ -176,7 +176,8 @@ def _apply_version(db: Database, version: Version, incoming: Incoming, applied: 
     added = add_version(db, version, device=incoming.device, seq=incoming.seq, status=status, chunks=numbers)
     if added.is_head and not is_here:
         downloads.enqueue(db, added.version_no)
-    applied.conflicts += added.is_conflict
+    if added.is_conflict:
+        applied.conflicts.add(added.blob_no)
     for parent in version.parents:
         is_unread = parent.seq > journals.cursor(db, parent.device).seq
         if is_unread and blobs.find_version(db, parent.version) is None:

@@ -6,8 +6,6 @@ BLOB_FIRST_S = 30.0
 BLOB_MOST_S = 3600.0
 GIVEN_UP_S = 24 * 3600.0
 RETRY_AFTER_MOST_S = 3600.0
-WITHHELD_S = 60.0
-"""For what the remote is known to have and does not show: soon, for it may only be slow."""
 
 
 def sync_delay_s(failures: int, random: float, retry_after_s: float | None = None) -> float:

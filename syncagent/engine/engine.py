@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any
 
+import anyio.to_thread
+
 from syncagent.cache import blobs, meta
 from syncagent.cache.db import Database
 from syncagent.cache.lock import SyncLock
@@ -129,10 +131,10 @@ class Engine:
         ctx = self._ctx
         remote = await self._opened()
         await check_vault(ctx, remote)
-        sweep_temporary(ctx.profile.packs)
+        await anyio.to_thread.run_sync(sweep_temporary, ctx.profile.packs, limiter=ctx.workers)
         if does_pull:
             pulled = await pull(ctx, remote, self._gate)
-            tally.conflicts += pulled.conflicts
+            tally.conflicts += len(pulled.conflicts)
             tally.alarms += pulled.alarms
         number = None
         if namespace is not None:

@@ -24,7 +24,7 @@ from syncagent.cache.packfiles import PackFileWriter, store_pack_file
 from syncagent.crypto.chunk import verify_chunk
 from syncagent.crypto.pack import PackOpener, check_pack
 from syncagent.engine.apply import alarm
-from syncagent.engine.backoff import WITHHELD_S, blob_delay_s
+from syncagent.engine.backoff import blob_delay_s
 from syncagent.engine.context import Context
 from syncagent.engine.gate import TransferGate
 from syncagent.engine.plan import ByteRange, FetchPlan, PackFetch, plan_fetch
@@ -193,7 +193,8 @@ class Fetcher:
             is_altered = isinstance(error, OpenError)
             is_withheld = isinstance(error, Withheld)
             failures = 1 + await ctx.cache.read(partial(downloads.retries_of, version=version))
-            delay_s = WITHHELD_S if is_withheld else blob_delay_s(failures, ctx.random(), MAX_RETRIES)
+            # What is withheld is asked for again by the next sync: the remote may only be slow.
+            delay_s = 0.0 if is_withheld else blob_delay_s(failures, ctx.random(), MAX_RETRIES)
             text = f"{type(error).__name__}: {error}"
             await ctx.cache.write(
                 partial(

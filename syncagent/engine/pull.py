@@ -61,7 +61,7 @@ class Pulled:
     """What reading the journals brought."""
 
     batches: int = 0
-    conflicts: int = 0
+    conflicts: set[int] = field(default_factory=set)
     alarms: list[Alarm] = field(default_factory=list)
 
 
@@ -192,7 +192,7 @@ async def _apply_window(
             result.alarms.append(alarm(exc, f"journal {batch_id.device.hex()}"))
             continue
         result.batches += 1
-        result.conflicts += applied.conflicts
+        result.conflicts |= applied.conflicts
         result.alarms += applied.alarms
     stopped |= failed.keys()
 
