@@ -37,6 +37,7 @@ from syncagent.crypto.keyslot import (
     FORMAT,
     KdfParameters,
     KeySlot,
+    OpenedSlot,
     SlotContents,
     SlotKind,
     open_any,
@@ -49,11 +50,11 @@ from syncagent.crypto.sealed import seal_object
 from syncagent.engine.apply import SLOTS_KEY
 from syncagent.engine.pull import decode_vault_record, encode_vault_record, list_names
 from syncagent.errors import (
+    BadResponse,
     ConfigError,
     ObjectExists,
     ObjectNotFound,
     OpenError,
-    RemoteError,
     SyncAgentError,
     VaultExists,
     VaultNotFound,
@@ -172,20 +173,18 @@ async def join_vault(
         parsed = _parsed(found)
         if not parsed:
             raise WrongPassphrase("no key slot at the remote can be read", todo="check the remote's address")
-        own_slot = await anyio.to_thread.run_sync(
-            partial(open_any, parsed, credential.kind, credential.secret)
-        )
-        if own_slot.contents.vault_id != vault_id:
-            raise WrongVault("the key slot belongs to another vault than the remote names")
+        own_slot = await anyio.to_thread.run_sync(_open_own, parsed, credential, vault_id)
+        # What cannot be read, or opens to another vault, would be in the way of opening this one offline.
+        kept = {slot.id: found[slot.id] for slot in parsed}
         identity = _Identity(vault_id, DeviceId(os.urandom(16)), own_slot.contents.root, name)
         temporary = _temporary(profile)
         try:
-            db = await anyio.to_thread.run_sync(create_profile, temporary, identity.root, found)
+            db = await anyio.to_thread.run_sync(create_profile, temporary, identity.root, kept)
             try:
                 _write_identity(db, identity, remote, None)
             finally:
                 db.close()
-            await _read_journals(Profile(temporary), identity, own_slot.slot.id, found)
+            await _read_journals(Profile(temporary), identity, own_slot.slot.id, kept)
             await _put_device_record(opened, identity)
             publish_profile(temporary, profile.folder)
         except BaseException:
@@ -288,7 +287,7 @@ async def _claim(remote: Remote, identity: _Identity, slots: Mapping[SlotId, byt
         await anyio.to_thread.run_sync(open_slots, _parsed(stored), credential)
         await _put_device_record(remote, identity)
         await remote.put(names.VAULT, encode_vault_record(identity.vault))
-    except SyncAgentError as exc:
+    except BaseException as exc:  # cancellation too
         await _withdraw(remote, identity, slots)
         if isinstance(exc, ObjectExists):
             raise VaultExists("another device has just created a vault at this remote") from exc
@@ -296,13 +295,20 @@ async def _claim(remote: Remote, identity: _Identity, slots: Mapping[SlotId, byt
 
 
 async def _withdraw(remote: Remote, identity: _Identity, slots: Mapping[SlotId, bytes]) -> None:
-    """Take back what a failed creation has left at the remote; what cannot be taken back means nothing."""
-    with anyio.move_on_after(10, shield=True):
-        for name in [names.slot_object(slot) for slot in slots] + [names.device_object(identity.device)]:
-            try:
-                await remote.delete(name)
-            except RemoteError:
-                return
+    """Take back what a failed creation has left at the remote; what cannot be taken back means nothing.
+
+    The last put may have taken effect though its answer was lost: the object `vault` goes first, for
+    with it and without slots the remote would hold a vault that nobody can open.
+    """
+    left = [names.slot_object(slot) for slot in slots] + [names.device_object(identity.device)]
+    with anyio.move_on_after(10, shield=True), contextlib.suppress(SyncAgentError):
+        try:
+            if await remote.get(names.VAULT) == encode_vault_record(identity.vault):
+                await remote.delete(names.VAULT)
+        except ObjectNotFound:
+            pass
+        for name in left:
+            await remote.delete(name)
 
 
 async def _put_device_record(remote: Remote, identity: _Identity) -> None:
@@ -316,8 +322,8 @@ async def _fetch_slots(remote: Remote) -> dict[SlotId, bytes]:
     for name in (await list_names(remote, names.KEYS))[:MAX_SLOTS]:
         try:
             found[SlotId(bytes.fromhex(name[len(names.KEYS) :]))] = await remote.get(name)
-        except ObjectNotFound:
-            continue  # replaced a moment ago
+        except (ObjectNotFound, BadResponse):
+            continue  # replaced a moment ago, or larger than any slot
     return found
 
 
@@ -331,16 +337,45 @@ def _parsed(slots: Mapping[SlotId, bytes]) -> list[KeySlot]:
     return parsed
 
 
+def _open_own(slots: list[KeySlot], credential: Credential, vault: VaultId) -> OpenedSlot:
+    """The slot of this vault that opens; those of another one are taken out of `slots`.
+
+    A creation that was killed before it put the vault's object leaves slots behind, and the user
+    has likely tried again with the same passphrase.
+
+    Raises:
+        WrongPassphrase: none opens.
+        WrongVault: one opens, but none of this vault.
+    """
+    foreign: OpenedSlot | None = None
+    while True:
+        try:
+            opened = open_any(slots, credential.kind, credential.secret)
+        except WrongPassphrase:
+            if foreign is None:
+                raise
+            raise WrongVault("the key slot belongs to another vault than the remote names") from None
+        if opened.contents.vault_id == vault:
+            return opened
+        foreign = opened
+        slots.remove(opened.slot)
+
+
 async def _read_journals(
     profile: Profile, identity: _Identity, own_slot: SlotId, slots: Mapping[SlotId, bytes]
 ) -> None:
-    """Learn what the vault holds, and that the slot which opened is still one the owner lists."""
+    """Learn what the vault holds, that the slot which opened is still listed, and keep only listed ones."""
     async with Vault(profile, partial(open_database, profile, identity.root)) as vault:
         ctx, engine = vault.parts()
         await engine.read_journals()
         listed = await ctx.cache.read(_listed_slots)
-    if listed is not None and listed.get(own_slot) != hashlib.sha256(slots[own_slot]).digest():
+    if listed is None:  # the creator's first batch has yet to come
+        return
+    if listed.get(own_slot) != hashlib.sha256(slots[own_slot]).digest():
         raise WrongPassphrase("this passphrase or recovery code was replaced", todo="use the new one")
+    for slot_id, data in slots.items():
+        if listed.get(slot_id) != hashlib.sha256(data).digest():
+            (profile.keys / slot_id.hex()).unlink()
 
 
 def _listed_slots(db: Database) -> Mapping[SlotId, bytes] | None:

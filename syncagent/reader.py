@@ -56,16 +56,14 @@ class BlobReader:
         """When the blob was first put, UTC."""
         return datetime.datetime.fromtimestamp(self.version.created_at / 1000, datetime.UTC)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes]:
         """The content in chunks of 1 MiB but the last.
 
         Raises:
             CacheDamaged: a chunk does not verify here and could not be fetched again; what was
                 given before is right.
         """
-        for first in range(0, len(self.version.content), _AT_ONCE):
-            for chunk in await self._chunks(first, min(first + _AT_ONCE, len(self.version.content))):
-                yield chunk
+        return _Chunks(self._chunks, len(self.version.content))
 
     async def read_range(self, start: int, stop: int) -> bytes:
         """Bytes `start` to `stop` (half-open), cut off at the content's end; raises as iteration does."""
@@ -92,6 +90,28 @@ class BlobReader:
         return await anyio.to_thread.run_sync(
             _read_all, self._source, places, self.version.size, first, limiter=self._ctx.workers
         )
+
+
+class _Chunks:
+    """An iterator object, not an async generator: whoever stops half-way leaves nothing to finalise."""
+
+    def __init__(self, read: Callable[[int, int], Awaitable[list[bytes]]], count: int) -> None:
+        self._read = read
+        self._count = count
+        self._next = 0
+        self._ready: list[bytes] = []
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._ready:
+            if self._next >= self._count:
+                raise StopAsyncIteration
+            stop = min(self._next + _AT_ONCE, self._count)
+            self._ready = (await self._read(self._next, stop))[::-1]
+            self._next = stop
+        return self._ready.pop()
 
 
 def _read_all(source: ChunkSource, places: list[ChunkPlaces], size: int, first: int) -> list[bytes]:

@@ -97,15 +97,12 @@ def load_version(db: Database, version_no: int) -> Version:
     Raises:
         CacheDamaged: the stored bytes are not those that were stored.
     """
-    row = db.one(
-        "SELECT packed.bytes, version.packed_sha256 FROM version"
-        " LEFT JOIN packed ON packed.no = version.packed_no WHERE version.no = ?",
-        (version_no,),
-    )
-    if row is None or row[0] is None or hashlib.sha256(row[0]).digest() != row[1]:
-        raise CacheDamaged("a version in the cache does not verify", todo=_READ_ELSEWHERE)
+    row = db.one("SELECT packed_no, packed_sha256 FROM version WHERE no = ?", (version_no,))
+    packed = None if row is None else db.large_value("SELECT bytes FROM packed WHERE no = ?", (row[0],))
+    if row is None or packed is None or hashlib.sha256(packed).digest() != row[1]:
+        raise CacheDamaged("a version in the cache does not verify")
     try:
-        return _decoder.decode(row[0])
+        return _decoder.decode(packed)
     except msgspec.DecodeError as exc:  # verified, yet of another shape: written by a newer schema
         raise CacheDamaged("a version in the cache cannot be decoded", todo=_READ_ELSEWHERE) from exc
 
@@ -174,7 +171,7 @@ def replace_version(db: Database, version_no: int, version: Version) -> None:
         "UPDATE version SET packed_no = ?, packed_sha256 = ? WHERE no = ?",
         (packed_no, hashlib.sha256(packed).digest(), version_no),
     )
-    db.execute("DELETE FROM packed WHERE no = ?", (old,))
+    _delete_large(db, "packed", old)
     db.execute("DELETE FROM parent WHERE version_no = ?", (version_no,))
     _insert_parents(db, version_no, version)
 
@@ -193,12 +190,12 @@ def delete_version(db: Database, version_no: int) -> None:
     for table in ("version_chunk", "parent", "upload", "download"):
         db.execute(f"DELETE FROM {table} WHERE version_no = ?", (version_no,))  # noqa: S608 - fixed names
     db.execute("DELETE FROM version WHERE no = ?", (version_no,))
-    db.execute("DELETE FROM packed WHERE no = ?", (packed_no,))
+    _delete_large(db, "packed", packed_no)
     for chunk in chunks:
         payload_no = db.scalar("SELECT payload_no FROM chunk WHERE no = ?", (chunk,))
         if payload_no is not None:
             db.execute("UPDATE chunk SET payload_no = NULL WHERE no = ?", (chunk,))
-            db.execute("DELETE FROM payload WHERE no = ?", (payload_no,))
+            _delete_large(db, "payload", payload_no)
 
 
 def set_heads(
@@ -239,6 +236,12 @@ def fill_holes(db: Database) -> int:
 def has_holes(db: Database) -> bool:
     """Whether any blob is incomplete."""
     return db.scalar("SELECT 1 FROM hole LIMIT 1") is not None
+
+
+def _delete_large(db: Database, table: str, number: int) -> None:
+    """Delete a row that may span many pages. After damage it stays: nothing refers to it."""
+    if not db.is_suspect:  # one on a damaged page cannot be deleted, even where it can be read
+        db.execute(f"DELETE FROM {table} WHERE no = ?", (number,))  # noqa: S608 - fixed names
 
 
 def _insert_parents(db: Database, number: int, version: Version) -> None:

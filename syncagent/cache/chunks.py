@@ -222,11 +222,16 @@ def places(db: Database, chunks: Sequence[int]) -> list[ChunkPlaces]:
         ):
             place = OutsidePlace(Path(root, path), offset, size, mtime_ns, inode)
             outside.setdefault(chunk, []).append(place)
+        payload_column, join = "payload.bytes", "LEFT JOIN payload ON payload.no = payload_no"
+        if db.is_suspect:  # one damaged payload must hide neither the others nor the chunk's other places
+            payload_column, join = "payload_no", ""
         for no, chunk_id, scope, raw_length, payload in db.all(
-            "SELECT chunk.no, id, scope, raw_length, payload.bytes FROM chunk"  # noqa: S608 - marks
-            f" LEFT JOIN payload ON payload.no = payload_no WHERE chunk.no IN ({marks})",
+            f"SELECT chunk.no, id, scope, raw_length, {payload_column} FROM chunk {join}"  # noqa: S608 - marks
+            f" WHERE chunk.no IN ({marks})",
             part,
         ):
+            if db.is_suspect and payload is not None:
+                payload = db.large_value("SELECT bytes FROM payload WHERE no = ?", (payload,))
             found[no] = ChunkPlaces(
                 no,
                 chunk_id,

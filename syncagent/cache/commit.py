@@ -12,6 +12,7 @@ damage: it reads all it needs and changes nothing outside the database.
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
@@ -178,30 +179,38 @@ class Cache:
 
     def _run_alone(self, job: _Job) -> None:
         job.error = None
-        for attempt in (1, 2):
-            try:
-                job.result = self._in_transaction(job.operation) if job.writes else job.operation(self._db)
-                break
-            except DamagedConnection as exc:
-                self._db.reopen()
-                if attempt == 2:
-                    job.error = damaged_row(exc)
-            except BaseException as exc:
-                job.error = exc
-                break
+        try:
+            job.result = self._db.run(partial(_write if job.writes else _read, operation=job.operation))
+        except BaseException as exc:
+            job.error = _as_damage(exc)
         job.done = True
 
-    def _in_transaction(self, operation: Callable[[Database], T]) -> T:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            result = operation(self._db)
-            self._db.execute("COMMIT")
-        except DamagedConnection:
-            raise  # the connection is given up, and the transaction with it
-        except BaseException:
-            self._db.reopen()  # rolls back, also where a full disk would fail a ROLLBACK
-            raise
-        return result
+
+def _write(db: Database, operation: Callable[[Database], T]) -> T:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        result = operation(db)
+        db.execute("COMMIT")
+    except DamagedConnection:
+        raise  # the connection is given up, and the transaction with it
+    except BaseException:
+        db.reopen()  # rolls back, also where a full disk would fail a ROLLBACK
+        raise
+    return result
+
+
+def _read(db: Database, operation: Callable[[Database], T]) -> T:
+    """In a transaction too: an operation of several statements sees one state of the cache."""
+    db.execute("BEGIN")
+    try:
+        result = operation(db)
+    except DamagedConnection:
+        raise
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+    return result
 
 
 def _as_damage(exc: BaseException) -> BaseException:

@@ -5,6 +5,7 @@ behind an event loop, the `status` command uses it directly. No other file
 imports sqlcipher3.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,6 +45,8 @@ class Database:
         self.path = path
         self._key = key
         self._connection: Any = None
+        self._spare: Database | None = None
+        self.is_suspect = False
 
     def __repr__(self) -> str:
         return f"<Database {self.path.name}>"
@@ -69,10 +72,9 @@ class Database:
         """Close the connection; the last one folds the write-ahead log into the file."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            try:
+            # A connection that met damage may not even close cleanly.
+            with contextlib.suppress(sqlcipher.Error):
                 connection.close()
-            except sqlcipher.Error:  # a connection that met damage may not even close cleanly
-                return
 
     def reopen(self) -> None:
         """Give up a connection that met damage and take a fresh one."""
@@ -86,7 +88,7 @@ class Database:
         return self._connection
 
     def run(self, operation: "Callable[[Database], T]") -> T:
-        """Run one read, once more on a fresh connection if it meets damage.
+        """Run an operation, once more on a fresh connection if it meets damage.
 
         Raises:
             CacheDamaged: it met damage twice.
@@ -95,11 +97,15 @@ class Database:
             return operation(self)
         except DamagedConnection:
             self.reopen()
+        self.is_suspect = True
         try:
             return operation(self)
         except DamagedConnection as exc:
             self.reopen()
             raise damaged_row(exc) from exc
+        finally:
+            self.is_suspect = False
+            self._drop_spare()
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Run a statement; the row id of the last insert."""
@@ -143,6 +149,32 @@ class Database:
         row = self.one(sql, parameters)
         return row[0] if row else None
 
+    def large_value(self, sql: str, parameters: Sequence[Any] = ()) -> bytes | None:
+        """The one value of a row that may span many pages, or None.
+
+        None also for a value on a damaged page, while an operation runs again after
+        damage (`is_suspect`): such values are then read over a connection of their own,
+        so that meeting the damage does not cost the operation's. The first run, which
+        nearly always is the only one, does without that.
+        """
+        if not self.is_suspect:
+            value: bytes | None = self.scalar(sql, parameters)
+            return value
+        if self._spare is None:
+            self._spare = Database(self.path, self._key)
+        try:
+            row = self._spare.one(sql, parameters)
+        except DamagedConnection:
+            self._drop_spare()
+            return None
+        # What this operation itself has written is not seen over there.
+        return bytes(row[0]) if row is not None else self.scalar(sql, parameters)
+
+    def _drop_spare(self) -> None:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.close()
+
     def _connect(self) -> None:
         try:
             connection = sqlcipher.connect(
@@ -164,6 +196,7 @@ class Database:
             connection.execute("PRAGMA temp_store = MEMORY")  # nothing unencrypted in temporary files
             connection.execute("PRAGMA cache_size = -16384")
         except (sqlcipher.Error, MemoryError) as exc:
+            self.close()  # half set up: the next caller must not take it for a connection
             raise _translated(exc) from exc
 
 

@@ -32,7 +32,7 @@ else:
 
 
 class SyncLock:
-    """The lock of one vault. `finish` inside `held` marks the sync as finished."""
+    """The lock of one vault."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -53,17 +53,13 @@ class SyncLock:
                 pid = _read_pid(descriptor)
                 raise VaultInUse(f"another sync of this vault is running (process {pid})", pid=pid) from exc
             before = os.fstat(descriptor)
-            is_first = before.st_size == 0
+            mtime_ns = before.st_mtime_ns if before.st_size else 0
             with disk_errors():
                 os.lseek(descriptor, 0, os.SEEK_SET)
                 os.write(descriptor, f"{os.getpid()}\n".ljust(_PID_BYTES).encode())
-            try:
-                yield
-            except BaseException:
-                # A failed round is not a last sync: the file keeps the time it had.
-                mtime_ns = 0 if is_first else before.st_mtime_ns
+                # A round that fails, or is killed, is not a last sync: the file keeps the time it had.
                 os.utime(self._path, ns=(mtime_ns, mtime_ns))
-                raise
+            yield
             os.utime(self._path)
         finally:
             os.close(descriptor)

@@ -24,6 +24,13 @@ _ANNOUNCED = (
 )
 
 
+_HAS_NEWER = (
+    "EXISTS (SELECT 1 FROM pack_chunk AS old JOIN pack_chunk AS new"
+    " ON new.chunk_no = old.chunk_no AND new.pack_no > old.pack_no JOIN pack AS newer"
+    " ON newer.no = new.pack_no AND newer.has_file WHERE old.pack_no = pack.no)"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """A row of the queue: either a version or the bytes of a change."""
@@ -96,10 +103,15 @@ def superseded(db: Database, limit: int) -> list[Superseded]:
 
 
 def unsent_chunks(db: Database, now_ms: int, limit: int, namespace: int | None = None) -> list[UnsentChunk]:
-    """Chunks to send next, by (priority, age, position); each once. At most about `limit`."""
+    """Chunks to send next, by (priority, age, position); each once. At most about `limit`.
+
+    A pack file with a chunk that a newer one holds as well is not sent as it is: a put has
+    sealed that chunk anew because it did not verify.
+    """
     rows = db.all(
-        "SELECT upload.version_no, chunk.no, chunk.raw_length, version.size, (SELECT pack_no FROM pack_chunk"  # noqa: S608
-        "   JOIN pack ON pack.no = pack_no WHERE pack_chunk.chunk_no = chunk.no AND has_file LIMIT 1)"
+        "SELECT upload.version_no, chunk.no, chunk.raw_length, version.size, "  # noqa: S608
+        f" (SELECT max(pack_no) FROM pack_chunk JOIN pack ON pack.no = pack_no"
+        f"   WHERE pack_chunk.chunk_no = chunk.no AND has_file AND NOT {_HAS_NEWER})"
         " FROM upload JOIN version ON version.no = upload.version_no JOIN blob ON blob.no = version.blob_no"
         " JOIN version_chunk ON version_chunk.version_no = version.no JOIN chunk ON chunk.no = chunk_no"
         " WHERE upload.batch_seq IS NULL AND next_attempt_at <= ? AND (? IS NULL OR namespace_no = ?)"

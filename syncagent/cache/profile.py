@@ -21,7 +21,15 @@ from syncagent.cache.schema import migrate
 from syncagent.crypto.keys import RootSecret, cache_key
 from syncagent.crypto.keyslot import KeySlot, SlotContents, SlotKind, open_any, parse_slot, passphrase_bytes
 from syncagent.crypto.recovery import recovery_bytes
-from syncagent.errors import CacheDamaged, CacheFull, ConfigError, OpenError, VaultNotFound, WrongPassphrase
+from syncagent.errors import (
+    CacheDamaged,
+    CacheFull,
+    ConfigError,
+    OpenError,
+    TooNew,
+    VaultNotFound,
+    WrongPassphrase,
+)
 from syncagent.model import SlotId
 
 MAX_SLOT_BYTES = 4096
@@ -164,19 +172,21 @@ def read_slots(profile: Profile) -> list[KeySlot]:
     if not profile.exists():
         raise VaultNotFound(f"there is no vault at {profile.folder}")
     slots: list[KeySlot] = []
-    problem: OpenError | None = None
+    problem: OpenError | TooNew | None = None
     try:
         for path in sorted(profile.keys.iterdir()):
             if len(path.name) == 32 and path.stat().st_size <= MAX_SLOT_BYTES:
                 try:
                     slots.append(parse_slot(SlotId(bytes.fromhex(path.name)), path.read_bytes()))
-                except OpenError as exc:
+                except (OpenError, TooNew) as exc:
                     problem = exc
                 except ValueError:
                     continue  # not a slot's name
     except OSError as exc:
         raise _unreadable(profile, exc) from exc
     if not slots:
+        if isinstance(problem, TooNew):
+            raise problem
         raise WrongPassphrase(
             "no key slot of this vault can be read",
             todo="restore the keys folder from the remote or a backup",
@@ -187,7 +197,8 @@ def read_slots(profile: Profile) -> list[KeySlot]:
 def write_durably(path: Path, data: bytes) -> None:
     """Write a small file that is complete and on disk when it has its name."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
+    descriptor = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o600)
+    with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

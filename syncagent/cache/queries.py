@@ -148,10 +148,10 @@ def _matching(namespace: int, prefix: str, status: SyncStatus | None) -> tuple[s
     conditions = "namespace_no = ? AND NOT deleted AND winner_no IS NOT NULL"
     parameters: list[object] = [namespace]
     if prefix:
-        # A range rather than LIKE: it uses the index and needs no escaping. The greatest
-        # character of UTF-8 sorts after every id that begins with the prefix.
-        conditions += " AND id >= ? AND id < ?"
-        parameters += [prefix, prefix + "\U0010ffff"]
+        # A range rather than LIKE: it uses the index and needs no escaping. Text compares by its
+        # bytes, and no UTF-8 has a byte 0xff.
+        conditions += " AND id >= ? AND id < CAST(? AS TEXT)"
+        parameters += [prefix, prefix.encode() + b"\xff"]
     if status is not None:
         conditions += " AND status = ?"
         parameters.append(int(status))

@@ -151,6 +151,7 @@ CREATE TABLE download (
     next_attempt_at INTEGER NOT NULL DEFAULT 0,
     last_error TEXT
 );
+CREATE INDEX download_due ON download (priority, version_no);
 CREATE TABLE own_batch (                       -- every sealed batch we issued; unconfirmed: the outbox
     seq INTEGER PRIMARY KEY,
     payload_no INTEGER NOT NULL,
@@ -158,6 +159,7 @@ CREATE TABLE own_batch (                       -- every sealed batch we issued; 
     chain BLOB NOT NULL,
     confirmed INTEGER NOT NULL DEFAULT 0
 );
+CREATE INDEX own_batch_unconfirmed ON own_batch (seq) WHERE NOT confirmed;
 
 -- Facts of the journal that are not versions ---------------------------------------
 CREATE TABLE flag_tag (
@@ -230,12 +232,13 @@ def migrate(db: Database) -> None:
     for number in range(found + 1, SCHEMA + 1):
         db.execute("BEGIN IMMEDIATE")
         try:
-            for statement in _statements(MIGRATIONS[number - 1]):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version = {number}")
+            if int(db.scalar("PRAGMA user_version")) < number:  # else another process was quicker
+                for statement in _statements(MIGRATIONS[number - 1]):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {number}")
             db.execute("COMMIT")
         except BaseException:
-            db.execute("ROLLBACK")
+            db.reopen()  # rolls back, also where a full disk would fail a ROLLBACK
             raise
 
 

@@ -84,7 +84,8 @@ def sql_case(event: Event, column: str = "status") -> str:
     arms = " ".join(
         f"WHEN {old.value} THEN {new.value}" for old, new in TRANSITIONS[event].items() if old is not None
     )
-    return f"CASE {column} {arms} ELSE {column} END"
+    # An event that only new versions meet changes no row; a CASE without arms is no SQL.
+    return f"CASE {column} {arms} ELSE {column} END" if arms else column
 
 
 def sql_rank(column: str) -> str:

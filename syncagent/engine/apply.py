@@ -18,13 +18,14 @@ from syncagent.journal.batch import (
     DeviceChange,
     ExpiresChange,
     FlagsChange,
+    Head,
     SlotsChange,
     TagChange,
     VersionChange,
     decode_change,
     encode_change,
 )
-from syncagent.journal.chain import chain_next, chain_start
+from syncagent.journal.chain import chain_next, chain_start, contradicts
 from syncagent.journal.clock import is_far_ahead, observe
 from syncagent.journal.merge import Register, newest
 from syncagent.model import CHUNK_SIZE, Alarm, DeviceId, Hlc, Version
@@ -185,11 +186,21 @@ def _apply_version(db: Database, version: Version, incoming: Incoming, applied: 
 
 
 def _note_head(db: Database, device: DeviceId, seq: int, chain: bytes, applied: Applied) -> None:
-    cursor = journals.cursor(db, device)
-    if seq == cursor.seq and cursor.chain is not None and chain != cursor.chain:
+    if contradicts(Head(seq, chain), _known_chain(db, device, seq)):
         error = RemoteForked(f"two devices were shown different batches {seq} of device {device.hex()}")
         applied.alarms.append(alarm(error, f"journal {device.hex()}"))
     journals.show_head(db, blobs.device_no(db, device), seq, chain)
+
+
+def _known_chain(db: Database, device: DeviceId, seq: int) -> bytes | None:
+    """The chain after a batch: known of the last one read of each journal, and of all of our own."""
+    cursor = journals.cursor(db, device)
+    if seq == cursor.seq:
+        return cursor.chain
+    if device != meta.device_id(db):
+        return None
+    value: bytes | None = db.scalar("SELECT chain FROM own_batch WHERE seq = ?", (seq,))
+    return value
 
 
 def _blob(db: Database, change: FlagsChange | ExpiresChange) -> int:

@@ -53,6 +53,7 @@ async def prepared(
         first: list[bytes] = await anext(pieces, [])
         if sum(map(len, first)) <= SMALL_BLOB:
             data = b"".join(first)
+            await anext(pieces, None)  # the end of a file is where it is looked at once more
             digest = digest_of(data)
             yield lambda scope: small_content(ctx.keys, scope, data, digest)
             return
@@ -152,17 +153,18 @@ async def _pieces(ctx: Context, source: Source) -> AsyncIterator[AsyncIterator[l
         finally:
             await pieces.aclose()
             file.close()
-    elif isinstance(source, bytes | bytearray | memoryview):
-        yield _bytes_pieces(memoryview(source).cast("B"))
     else:
-        stream = _stream_pieces(source)
+        if isinstance(source, bytes | bytearray | memoryview):
+            stream = _bytes_pieces(memoryview(source).cast("B"))
+        else:
+            stream = _stream_pieces(source)
         try:
             yield stream
         finally:
             await stream.aclose()
 
 
-async def _bytes_pieces(data: memoryview) -> AsyncIterator[list[bytes]]:
+async def _bytes_pieces(data: memoryview) -> AsyncGenerator[list[bytes], None]:
     step = READ_CHUNKS * CHUNK_SIZE
     for start in range(0, len(data), step):
         part = data[start : start + step]

@@ -6,6 +6,8 @@ devices that know the same versions show the same thing.
 
 from dataclasses import dataclass
 
+import msgspec
+
 from syncagent.cache import blobs
 from syncagent.cache.blobs import HeadRow
 from syncagent.cache.db import Database
@@ -65,11 +67,12 @@ def add_version(
     numbers = {head.id: head.no for head in old} | {incoming.id: number}
     is_conflict = _is_conflict(db, [(numbers[node.id], node) for node in ranked], version, number)
     winner_no = numbers[ranked[0].id]
+    winner = version if winner_no == number else _winner(db, winner_no, ranked[0], version)
     blobs.set_heads(
         db,
         blob,
         winner_no=winner_no,
-        winner=version if winner_no == number else blobs.load_version(db, winner_no),
+        winner=winner,
         conflict=is_conflict,
         demoted=demoted,
     )
@@ -88,6 +91,22 @@ def _is_conflict(db: Database, ranked: list[tuple[int, Node]], version: Version,
     except CacheDamaged:
         return True  # what one of them holds cannot be told, so nobody may call them equal
     return merge.is_conflict(full)
+
+
+def _winner(db: Database, number: int, node: Node, version: Version) -> Version:
+    """A head that still wins; one that cannot be read stops no journal, and is listed from its columns."""
+    try:
+        return blobs.load_version(db, number)
+    except CacheDamaged:
+        row = db.one(
+            "SELECT version.size, created_at FROM version JOIN blob ON blob.no = blob_no"
+            " WHERE version.no = ?",
+            (number,),
+        )
+        assert row is not None
+        return msgspec.structs.replace(
+            version, id=node.id, hlc=node.hlc, deleted=node.deleted, size=row[0], created_at=row[1]
+        )
 
 
 def _node(version: Version, device: DeviceId, seq: int) -> Node:

@@ -181,7 +181,11 @@ def record_delete(db: Database, namespace: str, blob_id: str, *, author: Author,
 
 
 def store_content(db: Database, content: NewContent, *, keys: VaultKeys, source: ChunkSource) -> list[int]:
-    """Make content readable on this device; the numbers of its chunks in order."""
+    """Make content readable on this device; the numbers of its chunks in order.
+
+    Raises:
+        SourceChanged: a part that was not sealed anew, for it was here, is not here any more.
+    """
     for record in content.packs:
         chunks.record_pack(db, record, is_remote=False, has_file=True)
     numbers = [
@@ -194,8 +198,17 @@ def store_content(db: Database, content: NewContent, *, keys: VaultKeys, source:
         for position, chunk_id in enumerate(content.chunks)
     ]
     assert len(numbers) == chunk_count(content.size)
-    if content.payload is not None and not _is_readable(db, numbers[0], source):
-        chunks.add_payload(db, numbers[0], content.payload)
+    if content.payload is not None:
+        if not _is_readable(db, numbers[0], source):
+            chunks.add_payload(db, numbers[0], content.payload)
+        return numbers
+    sealed = {chunk.id for record in content.packs for chunk in record.chunks}
+    for number, chunk_id in zip(numbers, content.chunks, strict=True):
+        if chunk_id not in sealed and not chunks.is_here(db, number):
+            # It was, when the rest was sealed: a blob that shared it has been replaced and folded since.
+            raise SourceChanged(
+                "content that was here already has been dropped meanwhile", todo="put it again"
+            )
     return numbers
 
 

@@ -141,14 +141,15 @@ def _fetch(pack_no: int, members: list[tuple[RemotePlace, MissingChunk]]) -> Pac
     size = members[0][0].pack_size
     wanted_bytes = sum(place.stored_length for place, _ in members)
     is_whole = wanted_bytes * 2 >= size
+    ranges = (ByteRange(0, size),) if is_whole else _ranges([place for place, _ in members])
     return PackFetch(
         pack_no=pack_no,
-        size_bytes=size if is_whole else wanted_bytes,
+        size_bytes=sum(span.stop - span.start for span in ranges),
         chunks=tuple(
             WantedChunk(place.chunk_no, place.position, place.offset, place.stored_length, chunk.version_no)
             for place, chunk in members
         ),
-        ranges=(ByteRange(0, size),) if is_whole else _ranges([place for place, _ in members]),
+        ranges=ranges,
         is_whole=is_whole,
         is_large=any(chunk.blob_size > SMALL_BLOB for _, chunk in members),
     )

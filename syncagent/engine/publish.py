@@ -8,6 +8,7 @@ A batch is sealed once. Whatever happens after transaction 1, only these bytes
 are ever sent under this number.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +18,14 @@ import anyio
 import msgspec
 
 from syncagent import names
-from syncagent.cache import blobs, journals, meta, outbox
+from syncagent.cache import blobs, downloads, journals, meta, outbox
 from syncagent.cache.db import Database
 from syncagent.cache.outbox import OwnBatch, Waiting
 from syncagent.crypto.keys import VaultKeys
 from syncagent.crypto.sealed import seal_object
 from syncagent.engine.backoff import blob_delay_s
 from syncagent.engine.context import Context
+from syncagent.engine.report import Tally
 from syncagent.errors import (
     CacheDamaged,
     ObjectExists,
@@ -65,16 +67,30 @@ class Author:
     now_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The next batch, if anything is ready, and versions whose rows could not be read for it."""
+
+    batch: OwnBatch | None
+    damaged: tuple[int, ...] = ()
+
+
 class Publisher:
     """Publishes what is ready. `flush` may be called from several tasks; they take turns."""
 
-    def __init__(self, ctx: Context, remote: Remote, namespace: int | None = None) -> None:
+    def __init__(self, ctx: Context, remote: Remote, tally: Tally, namespace: int | None = None) -> None:
         self._ctx = ctx
         self._remote = remote
+        self._tally = tally
         self._namespace = namespace
         self._turn = anyio.Lock()
         self.published = 0
         self.sent_bytes = 0
+
+    async def resume(self) -> None:
+        """Publish the batch that an interruption left in the outbox, and cut no other; raises as `flush`."""
+        async with self._turn:
+            await self._publish(await self._ctx.cache.read(outbox.unconfirmed_batch))
 
     async def flush(self) -> None:
         """Publish batches until nothing more is ready.
@@ -83,50 +99,32 @@ class Publisher:
             RemoteForked: the remote holds another batch under the number of ours.
             RemoteError: the remote does not take it; the outbox keeps it.
         """
-        ctx = self._ctx
         async with self._turn:
-            batch = await ctx.cache.read(outbox.unconfirmed_batch)
             while True:
-                if batch is None:
-                    batch = await self._cut()
-                if batch is None:
+                cut = await self._cut()
+                if not await self._publish(cut.batch) and not cut.damaged:
                     return
-                await self._put(batch)
-                self.sent_bytes += len(batch.object)
-                self.published += await ctx.cache.write(
-                    partial(_confirm, seq=batch.seq, now_ms=ctx.now_ms()), background=True
-                )
-                batch = None
 
-    async def _cut(self) -> OwnBatch | None:
+    async def _publish(self, batch: OwnBatch | None) -> bool:
+        if batch is None:
+            return False
+        await self._put(batch)
+        self.sent_bytes += len(batch.object)
+        self.published += await self._ctx.cache.write(
+            partial(_confirm, seq=batch.seq, now_ms=self._ctx.now_ms()), background=True
+        )
+        return True
+
+    async def _cut(self) -> "Cut":
+        """The batch in the outbox, else a new one; blobs whose rows cannot be read are set aside."""
         ctx = self._ctx
         author = Author(ctx.keys, ctx.device, ctx.now_ms())
         operation = partial(cut_batch, author=author, namespace=self._namespace)
-        try:
-            return await ctx.cache.write(operation, background=True)
-        except CacheDamaged:
-            # One damaged row fails the whole cut: find it by reading each alone, and go on without it.
-            if not await self._set_aside_damaged():
-                raise
-            return await ctx.cache.write(operation, background=True)
-
-    async def _set_aside_damaged(self) -> int:
-        ctx = self._ctx
-        rows = await ctx.cache.read(
-            partial(outbox.publishable, now_ms=ctx.now_ms(), limit=MAX_CHANGES, namespace=self._namespace)
-        )
-        damaged: list[int] = []
-        for row in rows:
-            if row.version_no is not None:
-                try:
-                    await ctx.cache.read(
-                        partial(blobs.load_version, version_no=row.version_no), background=True
-                    )
-                except CacheDamaged:
-                    damaged.append(row.version_no)
-        if damaged:
-            await fail_versions(ctx, damaged, CacheDamaged("the blob's row in the cache does not verify"))
-        return len(damaged)
+        cut = await ctx.cache.write(operation, background=True)
+        if cut.damaged:
+            error = CacheDamaged("the blob's row in the cache does not verify")
+            await fail_versions(ctx, cut.damaged, error, self._tally)
+        return cut
 
     async def _put(self, batch: OwnBatch) -> None:
         name = names.batch_object(self._ctx.device, batch.seq)
@@ -145,55 +143,69 @@ class Publisher:
                 ) from exc
 
 
-async def fail_versions(ctx: Context, versions: Sequence[int], error: SyncAgentError) -> None:
+async def fail_versions(ctx: Context, versions: Sequence[int], error: SyncAgentError, tally: Tally) -> None:
     """Count a failure that is the blobs' own; their next attempt follows from how often they have failed."""
+    text = f"{type(error).__name__}: {error}"
     failures = 1 + await ctx.cache.read(partial(outbox.retries_of, versions=versions))
     delay_s = blob_delay_s(failures, ctx.random(), MAX_RETRIES)
     await ctx.cache.write(
         partial(
             outbox.fail_uploads,
             versions=versions,
-            error=f"{type(error).__name__}: {error}",
+            error=text,
             next_attempt_at=ctx.now_ms() + int(delay_s * 1000),
             max_retries=MAX_RETRIES,
         ),
         background=True,
     )
+    for namespace, blob_id in await ctx.cache.read(partial(downloads.blob_names, versions=versions)):
+        tally.fail(namespace, blob_id, "upload", text)
 
 
 async def fold(ctx: Context) -> int:
     """Drop pending versions that a later put on this device has replaced; how many."""
     folded = 0
-    while count := await ctx.cache.write(_fold_some, background=True):
-        folded += count
+    # Folding only saves work: what cannot be read is published, or set aside, as it stands.
+    with contextlib.suppress(CacheDamaged):
+        while count := await ctx.cache.write(_fold_some, background=True):
+            folded += count
     return folded
 
 
-def cut_batch(db: Database, *, author: Author, namespace: int | None) -> OwnBatch | None:
-    """Cut, seal and keep the next batch, or None when nothing is ready. In one transaction."""
+def cut_batch(db: Database, *, author: Author, namespace: int | None) -> Cut:
+    """Cut, seal and keep the next batch, where anything is ready. In one transaction."""
     pending = outbox.unconfirmed_batch(db)
     if pending is not None:
-        return pending  # another process of this vault has cut it
+        return Cut(pending)  # an interruption left it there
     seq = outbox.last_own_seq(db) + 1
     packs = _take_packs(db, seq)
     packs_bytes = sum(50 * len(record.chunks) + 100 for record in packs)
-    rows, changes = _take_changes(db, author.now_ms, packs_bytes, namespace)
-    if not rows and not packs and not _owes_acknowledgement(db, author):
-        return None
+    taken = _take_changes(db, author.now_ms, packs_bytes, namespace)
+    if not taken.rows and not packs and not _owes_acknowledgement(db, author):
+        return Cut(None, taken.damaged)
     hlc = tick(meta.hlc(db), author.now_ms)
     chain_before = _chain_before(db, author.device, seq)
     heads = {
         device: Head(head_seq, chain)
         for device, head_seq, chain in journals.unannounced_heads(db, author.device)
     }
-    payload = encode_batch(Batch(hlc, chain_before, heads, tuple(packs), tuple(changes)))
+    payload = encode_batch(Batch(hlc, chain_before, heads, tuple(packs), tuple(taken.changes)))
     sealed = seal_object(author.keys, names.batch_object(author.device, seq), payload)
     digest = hashlib.sha256(sealed).digest()
     chain = chain_next(chain_before, digest)
     meta.put(db, meta.HLC, hlc)
-    outbox.store_batch(db, seq=seq, sealed=sealed, object_sha256=digest, chain=chain, rows=rows)
+    outbox.store_batch(db, seq=seq, sealed=sealed, object_sha256=digest, chain=chain, rows=taken.rows)
     journals.announce_heads(db, author.device)
-    return OwnBatch(seq, sealed, chain)
+    return Cut(OwnBatch(seq, sealed, chain), taken.damaged)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """Rows for a batch with their changes, and versions that could not be read."""
+
+    rows: Sequence[Waiting]
+    changes: Sequence[Change]
+    damaged: tuple[int, ...]
 
 
 def _take_packs(db: Database, seq: int) -> list[PackRecord]:
@@ -208,13 +220,20 @@ def _take_packs(db: Database, seq: int) -> list[PackRecord]:
     return taken
 
 
-def _take_changes(
-    db: Database, now_ms: int, packs_bytes: int, namespace: int | None
-) -> tuple[list[Waiting], list[Change]]:
-    rows = outbox.publishable(db, now_ms, MAX_CHANGES, namespace)
-    changes = [_change(db, row) for row in rows]
+def _take_changes(db: Database, now_ms: int, packs_bytes: int, namespace: int | None) -> _Taken:
+    rows: list[Waiting] = []
+    changes: list[Change] = []
+    damaged: list[int] = []
+    for row in outbox.publishable(db, now_ms, MAX_CHANGES, namespace):
+        try:
+            changes.append(_change(db, row))
+            rows.append(row)
+        except CacheDamaged:
+            if row.version_no is None:
+                raise
+            damaged.append(row.version_no)
     count = cut([len(encode_change(change)) for change in changes], envelope_bytes=packs_bytes)
-    return rows[:count], changes[:count]
+    return _Taken(rows[:count], changes[:count], tuple(damaged))
 
 
 def _change(db: Database, row: Waiting) -> Change:
@@ -254,8 +273,11 @@ def _fold_some(db: Database) -> int:
     for pair in outbox.superseded(db, _FOLD_AT_ONCE):
         if pair.older_no in dropped or pair.newer_no in dropped:
             continue  # its parents have just moved: the next round sees them as they are
-        older = blobs.load_version(db, pair.older_no)
-        newer = blobs.load_version(db, pair.newer_no)
+        try:
+            older = blobs.load_version(db, pair.older_no)
+            newer = blobs.load_version(db, pair.newer_no)
+        except CacheDamaged:
+            continue  # this pair stays as it is, the others fold
         parents = inherit(newer.parents, {VersionId(older.id): older.parents})
         blobs.replace_version(db, pair.newer_no, msgspec.structs.replace(newer, parents=parents))
         blobs.delete_version(db, pair.older_no)

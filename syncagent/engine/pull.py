@@ -20,7 +20,7 @@ import msgspec
 from syncagent import names
 from syncagent.cache import journals, outbox
 from syncagent.cache.chunks import batched
-from syncagent.cache.journals import Cursor
+from syncagent.cache.journals import Cursor, ShownHead
 from syncagent.crypto.sealed import open_object
 from syncagent.engine.apply import Incoming, alarm, apply_batch
 from syncagent.engine.context import Context
@@ -28,6 +28,7 @@ from syncagent.engine.gate import TransferGate
 from syncagent.engine.tasks import run_together
 from syncagent.errors import (
     BadResponse,
+    LimitExceeded,
     ObjectExists,
     ObjectNotFound,
     OpenError,
@@ -110,12 +111,14 @@ async def pull(ctx: Context, remote: Remote, gate: TransferGate) -> Pulled:
     await _check_own_journal(ctx, remote, result)
     await _pull_devices(ctx, remote, gate, devices, stopped, result)
     # A head names more than was listed: a listing may lag behind, so it is asked for once more.
-    behind = (
-        {shown.device for shown in await ctx.cache.read(journals.beyond_cursors)} - stopped - {ctx.device}
-    )
+    beyond = await ctx.cache.read(journals.beyond_cursors)
+    await _check_read_by_others(ctx, beyond)
+    behind = {shown.device for shown in beyond} - stopped - {ctx.device}
     if behind:
         await _pull_devices(ctx, remote, gate, sorted(behind), stopped, result)
-        for shown in await ctx.cache.read(journals.beyond_cursors):
+        beyond = await ctx.cache.read(journals.beyond_cursors)
+        await _check_read_by_others(ctx, beyond)
+        for shown in beyond:
             if shown.device not in stopped and shown.device != ctx.device:
                 error = Withheld(f"batch {shown.seq} of device {shown.device.hex()} exists and is not shown")
                 result.alarms.append(alarm(error, f"journal {shown.device.hex()}"))
@@ -159,10 +162,10 @@ async def _pull_devices(
         waiting += await _new_batches(remote, device, cursor, stopped, result)
     # Round by round over the journals, so that a window holds batches of the same age.
     waiting.sort(key=lambda batch: (batch.seq, batch.device))
-    for window in batched(waiting, WINDOW):
-        await _apply_window(
-            ctx, remote, gate, [b for b in window if b.device not in stopped], stopped, result
-        )
+    for part in batched(waiting, WINDOW):
+        window = [batch for batch in part if batch.device not in stopped]
+        if window:  # a remote may list a million batches and give none
+            await _apply_window(ctx, remote, gate, window, stopped, result)
 
 
 async def _apply_window(
@@ -174,11 +177,16 @@ async def _apply_window(
     result: Pulled,
 ) -> None:
     opened: dict[BatchId, Incoming] = {}
-    failed: dict[DeviceId, int] = {}
+    failed: dict[BatchId, SyncAgentError] = {}
     await run_together(
-        partial(_open_batch, ctx, remote, gate, batch_id, opened, failed, result) for batch_id in window
+        partial(_open_batch, ctx, remote, gate, batch_id, opened, failed) for batch_id in window
     )
-    heads = {b: i.batch.heads for b, i in opened.items() if b.seq < failed.get(b.device, b.seq + 1)}
+    first_failed: dict[DeviceId, int] = {}
+    for batch_id in sorted(failed):
+        if batch_id.device not in first_failed:  # what comes after it could not be applied anyway
+            first_failed[batch_id.device] = batch_id.seq
+            result.alarms.append(alarm(failed[batch_id], names.batch_object(*batch_id)))
+    heads = {b: i.batch.heads for b, i in opened.items() if b.seq < first_failed.get(b.device, b.seq + 1)}
     cursors = await ctx.cache.read(journals.cursors)
     for batch_id in apply_order(heads, cursors):
         if batch_id.device in stopped:
@@ -194,7 +202,7 @@ async def _apply_window(
         result.batches += 1
         result.conflicts |= applied.conflicts
         result.alarms += applied.alarms
-    stopped |= failed.keys()
+    stopped.update(first_failed)
 
 
 async def _new_batches(
@@ -224,22 +232,19 @@ async def _open_batch(
     gate: TransferGate,
     batch_id: BatchId,
     opened: dict[BatchId, Incoming],
-    failed: dict[DeviceId, int],
-    result: Pulled,
+    failed: dict[BatchId, SyncAgentError],
 ) -> None:
     name = names.batch_object(batch_id.device, batch_id.seq)
     try:
         async with gate.transfer(256 << 10):
             data = await remote.get(name)
         opened[batch_id] = await anyio.to_thread.run_sync(_opened, ctx, batch_id, data, limiter=ctx.workers)
-    except (OpenError, TooNew, ObjectNotFound, BadResponse) as exc:
-        error: SyncAgentError = exc
+    except (OpenError, TooNew, LimitExceeded, ObjectNotFound, BadResponse) as exc:
+        failed[batch_id] = exc
         if isinstance(exc, ObjectNotFound):
-            error = Withheld(
+            failed[batch_id] = Withheld(
                 f"batch {batch_id.seq} of device {batch_id.device.hex()} is listed and not given"
             )
-        result.alarms.append(alarm(error, name))
-        failed[batch_id.device] = min(batch_id.seq, failed.get(batch_id.device, batch_id.seq))
 
 
 def _opened(ctx: Context, batch_id: BatchId, data: bytes) -> Incoming:
@@ -258,11 +263,7 @@ async def _check_own_journal(ctx: Context, remote: Remote, result: Pulled) -> No
         for name in await list_names(remote, names.journal_prefix(ctx.device), after=after)
     }
     if max(listed, default=0) > last:
-        raise RemoteForked(
-            f"the remote holds batch {max(listed)} of this device, which has issued {last}",
-            safe="everything put on this device is kept and stays pending",
-            todo="this profile was copied or restored from a backup: join the vault again in a new folder",
-        )
+        raise _copied(f"the remote holds batch {max(listed)} of this device, which has issued {last}")
     if confirmed == 0 or confirmed in listed:
         return
     shown = {names.batch_seq(name) for name in await list_names(remote, names.journal_prefix(ctx.device))}
@@ -278,3 +279,21 @@ async def _check_own_journal(ctx: Context, remote: Remote, result: Pulled) -> No
         f"the remote had lost {len(lost)} batches of this device; they were put there again"
     )
     result.alarms.append(alarm(error, f"journal {ctx.device.hex()}"))
+
+
+async def _check_read_by_others(ctx: Context, beyond: Sequence[ShownHead]) -> None:
+    """What others have read of our journal is ours: the remote may have been restored with this profile."""
+    last = await ctx.cache.read(outbox.last_own_seq)
+    for shown in beyond:
+        if shown.device == ctx.device and shown.seq > last:
+            raise _copied(
+                f"another device has read batch {shown.seq} of this device, which has issued {last}"
+            )
+
+
+def _copied(what: str) -> RemoteForked:
+    return RemoteForked(
+        what,
+        safe="everything put on this device is kept and stays pending",
+        todo="this profile was copied or restored from a backup: join the vault again in a new folder",
+    )

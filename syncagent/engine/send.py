@@ -15,7 +15,7 @@ from functools import partial
 import anyio.to_thread
 
 from syncagent import names
-from syncagent.cache import chunks, downloads, outbox
+from syncagent.cache import chunks, outbox
 from syncagent.cache.chunks import ChunkPlaces, ChunkSource, batched
 from syncagent.cache.outbox import UnsentChunk
 from syncagent.cache.packfiles import read_pack_file
@@ -67,7 +67,7 @@ class Sender:
         self._tally = tally
         self._meter = meter
         self._namespace = namespace
-        self._publisher = Publisher(ctx, remote, namespace)
+        self._publisher = Publisher(ctx, remote, tally, namespace)
         self._failed: set[int] = set()
 
     async def run(self) -> None:
@@ -77,7 +77,7 @@ class Sender:
             RemoteError: the remote as a whole fails; what was sent is recorded.
         """
         try:
-            await self._publisher.flush()  # the outbox first: nothing may overtake it
+            await self._publisher.resume()  # the outbox first: nothing may overtake it
             await fold(self._ctx)
             await self._forget_old_packs()
             while plans := await self._plan():
@@ -178,11 +178,7 @@ class Sender:
 
     async def _fail(self, versions: Sequence[int], error: SyncAgentError) -> None:
         self._failed.update(versions)
-        await fail_versions(self._ctx, versions, error)
-        for namespace, blob_id in await self._ctx.cache.read(
-            partial(downloads.blob_names, versions=versions)
-        ):
-            self._tally.fail(namespace, blob_id, "upload", f"{type(error).__name__}: {error}")
+        await fail_versions(self._ctx, versions, error, self._tally)
 
     async def _forget_old_packs(self) -> None:
         """Packs that were PUT long ago and never named may have been collected: look before naming them."""

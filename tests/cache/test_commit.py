@@ -1,0 +1,494 @@
+"""Group commit: many callers, few transactions, and nobody pays for another's mistake."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from syncagent.cache.commit import GROUP_SIZE, Cache
+from syncagent.cache.db import DamagedConnection, Database
+from syncagent.cache.schema import migrate
+from syncagent.errors import BlobExists, CacheDamaged, CacheFull
+
+from .conftest import KEY
+from .test_db import SmallDisk
+
+pytestmark = pytest.mark.anyio
+
+Operation = Callable[[Database], Any]
+
+
+class Counted(SmallDisk):
+    """Counts write transactions and connections, and fails where it is told."""
+
+    commits = 0
+    connects = 0
+    is_broken = False
+    full_commits = 0
+    is_writing = False
+
+    def _connect(self) -> None:
+        if self.is_broken:
+            raise DamagedConnection("the disk is gone")
+        self.connects += 1
+        super()._connect()
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        if sql.startswith("BEGIN"):
+            self.is_writing = sql == "BEGIN IMMEDIATE"
+        ends = sql == "COMMIT" and self.is_writing
+        if ends and self.full_commits:
+            self.full_commits -= 1
+            raise CacheFull("the disk of the local cache is full")
+        result = super().execute(sql, parameters)
+        self.commits += ends
+        return result
+
+
+class Gate:
+    """An operation that keeps the cache thread until everybody has queued."""
+
+    def __init__(self) -> None:
+        self._opened = threading.Event()
+
+    def hold(self, db: Database) -> str:
+        assert self._opened.wait(30)
+        return "held"
+
+    def open(self) -> None:
+        self._opened.set()
+
+
+@pytest.fixture
+def counted(tmp_path: Path) -> Counted:
+    db = Counted(tmp_path / "cache.db", KEY)
+    db.open()
+    migrate(db)
+    db.execute("CREATE TABLE seen (value INTEGER)")
+    return db
+
+
+def insert(db: Database, value: int) -> int:
+    db.execute("INSERT INTO seen VALUES (?)", (value,))
+    return value
+
+
+def count(db: Database) -> int:
+    return int(db.scalar("SELECT count(*) FROM seen"))
+
+
+async def together(
+    cache: Cache, *operations: Operation, background: bool = False, queued: list[int] | None = None
+) -> list[Any]:
+    """Run writes that are all queued before the first is taken; each one's result or error.
+
+    `queued` gets their indexes in the order in which they were queued, which trio draws.
+    """
+    gate = Gate()
+    results: list[Any] = [None] * len(operations)
+
+    async def write(index: int, operation: Operation) -> None:
+        if queued is not None:
+            queued.append(index)
+        try:
+            results[index] = await cache.write(operation, background=background)
+        except Exception as exc:
+            results[index] = exc
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(cache.read, gate.hold)
+            await anyio.wait_all_tasks_blocked()
+            for index, operation in enumerate(operations):
+                group.start_soon(write, index, operation)
+            await anyio.wait_all_tasks_blocked()
+            gate.open()
+    return results
+
+
+def committed(db: Database) -> set[int]:
+    """What another connection sees."""
+    other = Database(db.path, KEY)
+    other.open()
+    values = {row[0] for row in other.all("SELECT value FROM seen")}
+    other.close()
+    return values
+
+
+async def test_many_writers_share_transactions_and_each_gets_its_own_result(counted: Counted) -> None:
+    cache = Cache(counted)
+    results: dict[int, int] = {}
+
+    async def write(value: int) -> None:
+        results[value] = await cache.write(partial(insert, value=value))
+
+    before = counted.commits
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            for value in range(32):
+                group.start_soon(write, value)
+    assert results == {value: value for value in range(32)}
+    assert committed(counted) == set(range(32))
+    assert counted.commits - before <= 16
+    await cache.aclose()
+
+
+async def test_what_is_queued_together_is_one_transaction(counted: Counted) -> None:
+    cache = Cache(counted)
+    other = Database(counted.path, KEY)
+    other.open()
+    version = other.scalar("PRAGMA data_version")
+    before = counted.commits
+    quick = [partial(insert, value=value) for value in range(32)]
+    assert await together(cache, *quick) == list(range(32))
+    assert counted.commits - before <= 8, "5 ms a transaction may split them"
+    assert other.scalar("PRAGMA data_version") != version
+    other.close()
+    await cache.aclose()
+
+
+async def test_a_transaction_takes_no_more_than_its_time(
+    counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syncagent.cache.commit.GROUP_S", -1.0)
+    cache = Cache(counted)
+    before = counted.commits
+    queued: list[int] = []
+    five = [partial(insert, value=value) for value in range(5)]
+    assert await together(cache, *five, queued=queued) == list(range(5))
+    assert counted.commits - before == 5, "one each, in order"
+    assert [row[0] for row in counted.all("SELECT value FROM seen ORDER BY rowid")] == queued
+    await cache.aclose()
+
+
+async def test_a_group_has_a_size(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syncagent.cache.commit.GROUP_S", 60.0)
+    cache = Cache(counted)
+    before = counted.commits
+    await together(cache, *(partial(insert, value=value) for value in range(2 * GROUP_SIZE + 1)))
+    assert counted.commits - before == 3
+    await cache.aclose()
+
+
+async def test_an_operation_that_raises_undoes_only_itself(counted: Counted) -> None:
+    cache = Cache(counted)
+
+    def refuse(db: Database) -> None:
+        insert(db, 99)
+        raise BlobExists("it holds other content")
+
+    results = await together(cache, partial(insert, value=1), refuse, partial(insert, value=2))
+    assert results[0] == 1 and results[2] == 2
+    assert isinstance(results[1], BlobExists)
+    assert committed(counted) == {1, 2}
+    await cache.aclose()
+
+
+async def test_a_read_sees_every_write_that_has_returned(cache: Cache, db: Database) -> None:
+    db.execute("CREATE TABLE seen (value INTEGER)")
+    for value in range(3):
+        await cache.write(partial(insert, value=value))
+        assert await cache.read(count) == value + 1
+    assert await cache.read(count, background=True) == 3
+
+
+async def test_a_reader_in_the_group_does_not_see_what_is_not_committed(counted: Counted) -> None:
+    cache = Cache(counted)
+    gate = Gate()
+    seen: list[int] = []
+    failures: list[Exception] = []
+
+    async def write() -> None:
+        try:
+            await cache.write(partial(insert, value=1))
+        except CacheFull as exc:
+            failures.append(exc)
+
+    async def read() -> None:
+        seen.append(await cache.read(count))
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(cache.read, gate.hold)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(write)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(read)
+            await anyio.wait_all_tasks_blocked()
+            counted.full_commits = 2  # of the group, and of the write alone
+            gate.open()
+    assert seen == [0]
+    assert len(failures) == 1
+    assert committed(counted) == set()
+    await cache.aclose()
+
+
+async def test_a_read_of_several_statements_sees_one_state(cache: Cache, db: Database) -> None:
+    db.execute("CREATE TABLE seen (value INTEGER)")
+    other = Database(db.path, KEY)
+    other.open()
+
+    def read(db: Database) -> tuple[int, int]:
+        first = count(db)
+        insert(other, 1)  # another process, just then
+        return first, count(db)
+
+    assert await cache.read(read) == (0, 0)
+    assert await cache.read(count) == 1
+    other.close()
+
+
+async def test_a_read_that_raises_keeps_the_connection(counted: Counted) -> None:
+    cache = Cache(counted)
+
+    def refuse(db: Database) -> None:
+        raise BlobExists("it holds other content")
+
+    before = counted.connects
+    for _ in range(2):
+        with pytest.raises(BlobExists):
+            await cache.read(refuse)
+    assert await cache.write(partial(insert, value=1)) == 1
+    assert counted.connects == before
+    await cache.aclose()
+
+
+async def test_a_full_disk_fails_one_write_and_keeps_the_others(counted: Counted) -> None:
+    counted.room = 20
+    counted.reopen()
+    cache = Cache(counted)
+
+    def too_much(db: Database) -> None:
+        insert(db, 99)
+        db.execute("INSERT INTO payload (bytes) VALUES (zeroblob(1000000))")
+
+    small = [partial(insert, value=value) for value in range(6)]
+    results = await together(cache, *small[:3], too_much, *small[3:])
+    assert isinstance(results.pop(3), CacheFull)
+    assert results == list(range(6))
+    assert committed(counted) == set(range(6))
+    await cache.aclose()
+
+
+async def test_a_full_disk_at_commit_fails_nobody_for_whom_there_is_room(counted: Counted) -> None:
+    cache = Cache(counted)
+
+    def once(db: Database) -> int:
+        if not ran:
+            ran.append(1)
+            counted.full_commits = 1  # the group's; alone, each fits
+        return insert(db, 1)
+
+    ran: list[int] = []
+    results = await together(cache, once, partial(insert, value=2))
+    assert results == [1, 2]
+    assert committed(counted) == {1, 2}
+    await cache.aclose()
+
+
+async def test_damage_in_a_group_costs_only_the_damaged_write(counted: Counted) -> None:
+    cache = Cache(counted)
+    runs: list[bool] = []
+
+    def damaged(db: Database) -> None:
+        runs.append(db.is_suspect)
+        insert(db, 99)
+        raise DamagedConnection("a page")
+
+    results = await together(cache, partial(insert, value=1), damaged, partial(insert, value=2))
+    assert results[0] == 1 and results[2] == 2
+    assert isinstance(results[1], CacheDamaged)
+    assert runs == [False, False, True], "in the group, alone, and alone once more"
+    assert committed(counted) == {1, 2}
+    await cache.aclose()
+
+
+async def test_when_no_connection_can_be_had_everyone_is_told(counted: Counted) -> None:
+    cache = Cache(counted)
+
+    def break_down(db: Database) -> None:
+        counted.is_broken = True
+        raise DamagedConnection("a page")
+
+    results = await together(cache, partial(insert, value=1), break_down, partial(insert, value=2))
+    assert [type(result) for result in results] == [CacheDamaged] * 3
+    with anyio.fail_after(30):
+        with pytest.raises(CacheDamaged):
+            await cache.read(count)
+        counted.is_broken = False
+        assert await cache.read(count) == 0, "the next caller has a fresh one"
+        assert await cache.write(partial(insert, value=3)) == 3
+    await cache.aclose()
+
+
+async def test_a_cancelled_waiter_stops_nobody(counted: Counted) -> None:
+    cache = Cache(counted)
+    gate = Gate()
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(cache.read, gate.hold)
+            await anyio.wait_all_tasks_blocked()
+            async with anyio.create_task_group() as waiting:
+                waiting.start_soon(cache.write, partial(insert, value=1))
+                await anyio.wait_all_tasks_blocked()
+                waiting.cancel_scope.cancel()
+            gate.open()
+        assert await cache.write(partial(insert, value=2)) == 2
+    assert 2 in committed(counted)
+    await cache.aclose()
+
+
+async def test_a_cancelled_leader_finishes_its_group(counted: Counted) -> None:
+    cache = Cache(counted)
+    gate = Gate()
+    done: list[int] = []
+
+    def held(db: Database) -> int:
+        gate.hold(db)
+        return insert(db, 1)
+
+    async def wait(value: int) -> None:
+        done.append(await cache.write(partial(insert, value=value)))
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group, anyio.create_task_group() as leading:
+            leading.start_soon(cache.write, held)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(wait, 2)
+            group.start_soon(wait, 3)
+            await anyio.wait_all_tasks_blocked()
+            leading.cancel_scope.cancel()
+            gate.open()
+        assert sorted(done) == [2, 3]
+        assert await cache.write(partial(insert, value=4)) == 4
+    assert committed(counted) == {1, 2, 3, 4}
+    await cache.aclose()
+
+
+@pytest.mark.parametrize("cancelled", [[0], [0, 1], [0, 1, 2], [1]])
+async def test_a_waiter_cancelled_as_it_is_to_lead_stops_nobody(
+    counted: Counted, cancelled: list[int]
+) -> None:
+    cache = Cache(counted)
+    gate = Gate()
+    scopes = [anyio.CancelScope() for _ in range(3)]
+    done: list[int] = []
+
+    async def lead() -> None:
+        await cache.read(gate.hold)
+        # The next one has just been woken to lead, and has not run yet.
+        for index in cancelled:
+            scopes[index].cancel()
+
+    async def wait(index: int) -> None:
+        with scopes[index]:
+            done.append(await cache.write(partial(insert, value=index)))
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(lead)
+            await anyio.wait_all_tasks_blocked()
+            for index in range(3):
+                group.start_soon(wait, index)
+                await anyio.wait_all_tasks_blocked()
+            gate.open()
+        assert await cache.write(partial(insert, value=9)) == 9
+    assert set(done) >= {0, 1, 2} - set(cancelled)
+    assert committed(counted) >= set(done) | {9}
+    await cache.aclose()
+
+
+async def test_a_waiter_cancelled_by_asyncio_as_it_is_to_lead_hands_over(
+    counted: Counted, anyio_backend: str
+) -> None:
+    """A bare `Task.cancel`, as `asyncio.timeout` does it, strikes also when the event is set already."""
+    if anyio_backend != "asyncio":
+        pytest.skip("only asyncio cancels tasks that way")
+    cache = Cache(counted)
+    gate = Gate()
+    waiting: list[asyncio.Task[Any]] = []
+    outcomes: list[str] = []
+
+    async def lead() -> None:
+        await cache.read(gate.hold)
+        waiting[0].cancel()
+
+    async def wait(value: int) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        waiting.append(task)
+        try:
+            await cache.write(partial(insert, value=value))
+            outcomes.append("done")
+        except asyncio.CancelledError:
+            task.uncancel()
+            outcomes.append("cancelled")
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(lead)
+            await anyio.wait_all_tasks_blocked()
+            for value in (1, 2):
+                group.start_soon(wait, value)
+                await anyio.wait_all_tasks_blocked()
+            gate.open()
+        assert outcomes == ["cancelled", "done"]
+        assert await cache.write(partial(insert, value=9)) == 9
+    await cache.aclose()
+
+
+async def test_a_leader_that_gives_up_while_waiting_to_lead_hands_over(counted: Counted) -> None:
+    """All who wait are cancelled with the leader: whoever comes later still gets through."""
+    cache = Cache(counted)
+    gate = Gate()
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(cache.read, gate.hold)
+            await anyio.wait_all_tasks_blocked()
+            for value in range(3):
+                group.start_soon(cache.write, partial(insert, value=value))
+            await anyio.wait_all_tasks_blocked()
+            group.cancel_scope.cancel()
+            gate.open()
+        assert await cache.write(partial(insert, value=9)) == 9
+    await cache.aclose()
+
+
+async def test_neither_interactive_nor_background_work_starves(counted: Counted) -> None:
+    cache = Cache(counted)
+    gate = Gate()
+    order: list[str] = []
+
+    def note(db: Database, kind: str) -> None:
+        order.append(kind)
+
+    async def submit(kind: str) -> None:
+        await cache.write(partial(note, kind=kind), background=kind == "b")
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(cache.read, gate.hold)
+            await anyio.wait_all_tasks_blocked()
+            for kind in "b" * 4 + "i" * (3 * GROUP_SIZE):
+                group.start_soon(submit, kind)
+            await anyio.wait_all_tasks_blocked()
+            gate.open()
+    text = "".join(order)
+    runs = text.split("b")
+    assert len(runs) == 5 and text.count("i") == 3 * GROUP_SIZE
+    assert all(len(run) <= GROUP_SIZE for run in runs), "background waits for one group at most"
+    assert "bb" not in text.rstrip("b"), "and does one operation before the next interactive group"
+    await cache.aclose()
+
+
+async def test_background_work_alone_runs_one_a_transaction(counted: Counted) -> None:
+    cache = Cache(counted)
+    before = counted.commits
+    assert await together(cache, *(partial(insert, value=v) for v in range(3)), background=True) == [0, 1, 2]
+    assert counted.commits - before == 3
+    await cache.aclose()

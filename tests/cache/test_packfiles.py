@@ -1,0 +1,115 @@
+"""Pack files: whole under their name or not there, and byte for byte what is sent."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from syncagent.cache.packfiles import (
+    TEMPORARY_GRACE_S,
+    PackFileWriter,
+    pack_path,
+    read_pack_file,
+    store_pack_file,
+    sweep_temporary,
+)
+from syncagent.crypto.chunk import digest_of
+from syncagent.crypto.keys import RootSecret, VaultKeys
+from syncagent.crypto.pack import PACK_TARGET, PackOpener, check_pack, pack_id_of
+from syncagent.errors import CacheDamaged, CacheFull
+from syncagent.model import CHUNK_SIZE, ChunkId, PackId
+
+from .samples import content
+
+KEYS = VaultKeys(RootSecret(b"r" * 32))
+PIECES = [content(number, CHUNK_SIZE) for number in range(9)]
+
+
+def chunk_id(data: bytes) -> ChunkId:
+    return KEYS.chunk_id(bytes(16), digest_of(data))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_content_fills_as_many_packs_as_it_needs(tmp_path: Path) -> None:
+    with PackFileWriter(tmp_path, KEYS) as writer:
+        for piece in PIECES:
+            writer.add(chunk_id(piece), piece)
+        records = writer.finish()
+    assert len(records) == 2 and names(tmp_path) == sorted(record.id.hex() for record in records)
+    opened: list[bytes] = []
+    for record in records:
+        data = pack_path(tmp_path, record.id).read_bytes()
+        check_pack(record, data)
+        assert pack_path(tmp_path, record.id).stat().st_mode & 0o777 == 0o600
+        opener = PackOpener(KEYS, record)
+        for position in range(len(record.chunks)):
+            part = read_pack_file(tmp_path, PackId(record.id), opener.offset(position), opener.stop(position))
+            opened.append(opener.open(position, part))
+    assert opened == PIECES
+    assert records[0].size >= PACK_TARGET
+
+
+def test_nothing_is_written_for_no_content(tmp_path: Path) -> None:
+    with PackFileWriter(tmp_path, KEYS) as writer:
+        assert writer.finish() == []
+    assert names(tmp_path) == []
+
+
+def test_leaving_without_finish_removes_everything(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), PackFileWriter(tmp_path, KEYS) as writer:
+        for piece in PIECES:
+            writer.add(chunk_id(piece), piece)
+        assert len(names(tmp_path)) == 2
+        raise KeyError
+    assert names(tmp_path) == []
+
+
+def test_a_name_appears_when_its_content_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    real_fsync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        real_fsync(descriptor)
+        synced.append(" ".join(names(tmp_path)))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with PackFileWriter(tmp_path, KEYS) as writer:
+        writer.add(chunk_id(b"x"), b"x")
+        (record,) = writer.finish()
+    assert len(synced) == 2 and synced[0].endswith(".tmp") and synced[1] == record.id.hex()
+
+
+def test_a_full_disk_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(CacheFull), PackFileWriter(tmp_path, KEYS) as writer:
+        writer.add(chunk_id(b"x"), b"x")
+        writer.finish()
+    with pytest.raises(CacheFull):
+        store_pack_file(tmp_path, pack_id_of(b"data"), b"data")
+    assert names(tmp_path) == []
+
+
+def test_a_fetched_pack_is_kept_as_it_is(tmp_path: Path) -> None:
+    for _ in range(2):
+        store_pack_file(tmp_path, pack_id_of(b"data"), b"data")
+    assert names(tmp_path) == [pack_id_of(b"data").hex()]
+    assert read_pack_file(tmp_path, pack_id_of(b"data"), 1, 3) == b"at"
+    assert read_pack_file(tmp_path, pack_id_of(b"data"), 2, 30) == b"ta"
+    with pytest.raises(CacheDamaged):
+        read_pack_file(tmp_path, pack_id_of(b"other"), 0, 1)
+
+
+def test_what_an_interruption_left_is_swept_when_nobody_can_be_writing_it(tmp_path: Path) -> None:
+    for name in ("old.tmp", "new.tmp", "0" * 64):
+        (tmp_path / name).write_bytes(b"x")
+    now = (tmp_path / "new.tmp").stat().st_mtime
+    for name in ("old.tmp", "0" * 64):
+        os.utime(tmp_path / name, (now - TEMPORARY_GRACE_S - 60,) * 2)
+    assert sweep_temporary(tmp_path) == 1
+    assert names(tmp_path) == ["0" * 64, "new.tmp"]

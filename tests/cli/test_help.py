@@ -1,0 +1,58 @@
+"""Every command is in the list and says what it does."""
+
+import click
+import pytest
+
+from syncagent import __version__
+from syncagent.cli.main import COMMANDS, cli
+from tests.cli.shell import Shell
+
+LISTED = ["init", "join", "put", "get", "ls", "rm", "sync", "send", "fetch", "status", "demo"]
+
+
+def commands() -> dict[str, click.Command]:
+    context = click.Context(cli)
+    found = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
+    return {name: command for name, command in found.items() if command is not None}
+
+
+def test_the_list() -> None:
+    assert list(commands()) == LISTED == list(COMMANDS)
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_every_command_has_help_and_the_common_options(name: str, bare: Shell) -> None:
+    command = commands()[name]
+    assert command.name == name
+    said = bare(name, "--help").ok().out
+    assert said.startswith(f"Usage: syncagent {name} ")
+    for option in ("--vault", "--json", "--quiet", "--verbose", "--passphrase-file", "--passphrase-command"):
+        assert option in said
+    assert f"syncagent {name}" in said.split("\n", 1)[1], "an example"
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+
+
+def test_the_list_is_shown_without_a_command_and_with_help(bare: Shell) -> None:
+    for arguments in ([], ["--help"]):
+        said = bare(*arguments).ok().out
+        for name, lazy in COMMANDS.items():
+            assert f"  {name} " in said
+            assert lazy.help.split()[0] in said
+    assert not bare.home.exists()
+
+
+def test_no_option_takes_a_passphrase() -> None:
+    for command in [cli, *commands().values()]:
+        for parameter in command.params:
+            assert not {"--passphrase", "--password", "--recovery-code"} & set(parameter.opts)
+
+
+def test_the_version(bare: Shell) -> None:
+    assert bare("--version").ok().out == f"syncagent {__version__}\n"
+
+
+def test_a_usage_error_points_to_the_help(bare: Shell) -> None:
+    assert "`syncagent put --help`" in bare("put").failed(2)
+    assert "`syncagent --help`" in bare("--frobnicate").failed(2)

@@ -1,0 +1,392 @@
+"""Batches out: packs before the batch that names them, and the same bytes again after every kind of crash."""
+
+import anyio
+import pytest
+
+from syncagent import names
+from syncagent.errors import ObjectRefused, RemoteForked, Unreachable
+from syncagent.journal.batch import VersionChange
+from syncagent.model import SyncStatus
+from syncagent.remote.memory import MemoryRemote
+from syncagent.remote.retry import RetryRemote
+from syncagent.vault import Vault
+from tests.engine.world import (
+    Call,
+    Fails,
+    Hook,
+    LedRemote,
+    World,
+    batches,
+    change,
+    kinds,
+    listed,
+    rows,
+    statuses,
+)
+
+pytestmark = pytest.mark.anyio
+
+LARGE = bytes(range(256)) * (2 << 10)
+
+
+async def _nothing(seconds: float) -> None:
+    return None
+
+
+def stop(scope: anyio.CancelScope, method: str, prefix: str) -> Hook:
+    """A hook that cancels a scope at a matching call, as a process that is stopped there."""
+
+    async def hook(call: Call) -> None:
+        if call.method == method and call.name.startswith(prefix):
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+
+    return hook
+
+
+async def published(world: World, vault: Vault) -> list[str]:
+    """Blob ids in the journal of a device, in order."""
+    return [
+        change.version.blob_id
+        for _, batch in sorted((await batches(world, vault)).items())
+        for change in batch.changes
+        if isinstance(change, VersionChange)
+    ]
+
+
+# Order ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transfers", [1, 4])
+async def test_every_pack_is_put_before_a_batch_names_it_and_numbers_have_no_gap(
+    world: World, transfers: int
+) -> None:
+    remote = world.remote()
+    async with world.open("a", remote, transfers=transfers) as vault:
+        notes = vault.namespace("notes")
+        for number in range(20):  # each a pack of its own: more than two rounds of packs
+            await notes.put(f"large{number}", LARGE + bytes([number]))
+        await notes.put_many([(f"small{number}", b"%d" % number) for number in range(1100)])
+        assert not kinds(await vault.sync())
+        own = await batches(world, vault)
+        done = remote.called("put")
+        named: set[str] = set()
+        for seq, batch in sorted(own.items()):
+            place = done.index(names.batch_object(bytes.fromhex(vault.device_id), seq)) if seq > 2 else 0
+            for pack in batch.packs:
+                name = names.pack_object(pack.id)
+                assert name not in named
+                named.add(name)
+                assert done.index(name) < place
+        assert named == set(remote.called("put", names.PACKS)) == set(world.names(names.PACKS))
+        assert sorted(own) == list(range(1, len(own) + 1))
+        assert len(own) > 4, "a long send publishes as it goes"
+        ids = await published(world, vault)
+        assert sorted(ids) == sorted(set(ids)) and len(ids) == 1120
+        assert set((await statuses(vault)).values()) == {"SYNCED"}
+
+
+async def test_content_of_a_batch_is_in_packs_named_there_or_before(world: World) -> None:
+    await world.put("a", one=b"shared", two=LARGE)
+    await world.sync("a")
+    await world.put_and_sync("a", three=b"shared", four=LARGE)
+    async with world.open("a") as vault:
+        known: set[bytes] = set()
+        for _, batch in sorted((await batches(world, vault)).items()):
+            known |= {chunk.id for pack in batch.packs for chunk in pack.chunks}
+            for each in batch.changes:
+                if isinstance(each, VersionChange):
+                    assert set(each.version.content) <= known
+
+
+# Crashes ---------------------------------------------------------------------------------------
+
+
+async def crash_before_the_put(world: World) -> None:
+    remote = world.remote()
+    with anyio.CancelScope() as scope:
+        remote.before = stop(scope, "put", names.JOURNAL)
+        await world.sync("a", remote)
+    assert scope.cancelled_caught
+
+
+async def crash_after_the_put(world: World) -> None:
+    remote = world.remote()
+    with anyio.CancelScope() as scope:
+        remote.after = stop(scope, "put", names.JOURNAL)
+        await world.sync("a", remote)
+    assert scope.cancelled_caught
+
+
+async def answer_lost(world: World) -> None:
+    remote = world.remote()
+    remote.after = Fails(Unreachable("the answer was lost"), "put", names.JOURNAL, times=1)
+    with pytest.raises(Unreachable):
+        await world.sync("a", remote)
+
+
+async def answer_lost_and_asked_again(world: World) -> None:
+    remote = world.remote()
+    remote.after = Fails(Unreachable("the answer was lost"), "put", names.JOURNAL, times=1)
+    await world.sync("a", RetryRemote(remote, sleep=_nothing))
+
+
+async def never_reached(world: World) -> None:
+    remote = world.remote()
+    remote.before = Fails(Unreachable("no connection"), "put", names.JOURNAL)
+    with pytest.raises(Unreachable):
+        await world.sync("a", remote)
+
+
+@pytest.mark.parametrize(
+    "crash",
+    [crash_before_the_put, crash_after_the_put, answer_lost, answer_lost_and_asked_again, never_reached],
+)
+async def test_after_a_crash_the_very_same_bytes_go_out_and_nothing_twice(world: World, crash) -> None:  # type: ignore[no-untyped-def]  # one of the functions above
+    await world.put("a", x=b"one", y=LARGE)
+    await crash(world)
+    async with world.open("a") as vault:
+        journal = names.journal_prefix(bytes.fromhex(vault.device_id))
+        [(seq, kept)] = await rows(
+            vault,
+            "SELECT seq, bytes FROM own_batch JOIN payload ON payload.no = payload_no"
+            " ORDER BY seq DESC LIMIT 1",
+        )
+        assert isinstance(seq, int)
+        before = {name: world.data(name) for name in world.names(journal)}
+        # Put after the batch was cut: it must go in the next one and not change this one.
+        await vault.namespace("notes").put("z", b"later")
+        await vault.namespace("notes").put("x", b"two", replace=True)
+        remote = world.remote()
+        vault.parts()[1]._remote = remote
+        assert not kinds(await vault.sync())
+        assert world.data(names.batch_object(bytes.fromhex(vault.device_id), seq)) == kept
+        assert all(world.data(name) == data for name, data in before.items())
+        assert sorted(await published(world, vault)) == ["x", "x", "y", "z"]
+        assert set((await statuses(vault)).values()) == {"SYNCED"}
+        assert not await rows(vault, "SELECT 1 FROM upload UNION SELECT 1 FROM own_batch WHERE NOT confirmed")
+    await world.sync("b")
+    async with world.open("b") as vault:
+        assert (await vault.namespace("notes").get("x")).data == b"two"
+        assert (await vault.namespace("notes").get("y")).data == LARGE
+        assert not any(blob.conflict for blob in (await listed(vault)).values())
+
+
+async def test_a_crash_after_a_pack_was_put_sends_no_recorded_pack_again(world: World) -> None:
+    await world.put("a", one=LARGE + b"1", two=LARGE + b"2", three=LARGE + b"3")
+    remote = world.remote()
+    with anyio.CancelScope() as scope:
+        remote.before = stop(scope, "put", names.JOURNAL)
+        await world.sync("a", remote)
+    packs = world.names(names.PACKS)
+    again = world.remote()
+    await world.sync("a", again)
+    assert len(packs) == 3
+    assert again.called("put", names.PACKS) == []
+    assert world.names(names.PACKS) == packs
+
+
+async def test_a_pack_that_is_there_already_counts_as_put(world: World) -> None:
+    await world.put("a", x=LARGE)
+    remote = world.remote()
+    remote.after = Fails(Unreachable("the answer was lost"), "put", names.PACKS, times=1)
+    with pytest.raises(Unreachable):
+        await world.sync("a", remote)
+    packs = world.names(names.PACKS)
+    report = await world.sync("a")
+    assert (report.failed, kinds(report)) == (0, [])
+    assert world.names(names.PACKS) == packs
+    assert (await world.sync("b")).fetched == 1
+
+
+async def test_another_batch_under_our_number_is_a_fork_and_everything_stays_pending(world: World) -> None:
+    await world.put("a", x=b"one")
+    world.clone("a", "copy")
+    await world.put("a", y=b"two")
+    await world.sync("copy")  # issues the number that the original will issue
+    remote = world.remote()
+    before = dict(world.store.objects)
+    with pytest.raises(RemoteForked):
+        await world.sync("a", remote)
+    async with world.open("a") as vault:
+        assert await statuses(vault) == {"x": "PENDING_UPLOAD", "y": "PENDING_UPLOAD"}
+        assert (await vault.namespace("notes").get("y")).data == b"two"
+        with pytest.raises(RemoteForked):
+            await vault.sync()
+        assert await statuses(vault) == {"x": "PENDING_UPLOAD", "y": "PENDING_UPLOAD"}
+    assert all(world.store.objects[name] == stored for name, stored in before.items())
+
+
+async def test_a_batch_that_meets_other_bytes_only_when_it_is_put_is_a_fork_too(world: World) -> None:
+    await world.put("a", x=b"one")
+    remote = world.remote()
+
+    async with world.open("a", remote) as vault:
+
+        async def intrude(call: Call) -> None:
+            if (
+                call.method == "put"
+                and call.name.startswith(names.JOURNAL)
+                and call.name not in world.names()
+            ):
+                await world.replace(call.name, b"not ours")
+
+        remote.before = intrude
+        with pytest.raises(RemoteForked):
+            await vault.sync()
+        assert await statuses(vault) == {"x": "PENDING_UPLOAD"}
+        status = await vault.status()
+        assert status.counts[SyncStatus.PENDING_UPLOAD] == 1
+        assert status.reasons and status.reasons[0].startswith("RemoteForked")
+
+
+async def test_a_batch_said_to_exist_and_not_given_is_tried_again_later(world: World) -> None:
+    await world.put("a", x=b"one")
+    remote = world.remote()
+
+    async def steal(call: Call) -> None:
+        if call.method == "get" and call.name.startswith(names.JOURNAL):
+            world.hide(call.name)
+
+    remote.after = Fails(Unreachable("the answer was lost"), "put", names.JOURNAL, times=1)
+    with pytest.raises(Unreachable):
+        await world.sync("a", remote)
+    remote.before = steal
+    with pytest.raises(Unreachable):
+        await world.sync("a", remote)
+    assert (await world.sync("a")).failed == 0
+    assert (await world.sync("b")).fetched == 1
+
+
+# Nothing to do -----------------------------------------------------------------------------------
+
+
+def _files(world: World, name: str) -> dict[str, bytes]:
+    folder = world.folder / name
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "sync.lock" and not path.name.endswith("-shm")
+    }
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+async def test_a_second_sync_writes_nothing_here_or_there(world: World, name: str) -> None:
+    await world.put_and_sync("a", x=b"one", y=LARGE)
+    async with world.open("a") as vault:
+        await vault.namespace("notes").delete("x")
+        await vault.sync()
+    await world.sync("b")  # b only fetches
+    remote = world.remote()
+    async with world.open(name, remote) as vault:
+        await vault.sync()
+        objects = dict(world.store.objects)
+        files = _files(world, name)
+        remote.calls.clear()
+        report = await vault.sync()
+        assert (report.sent, report.fetched, report.sent_bytes, report.fetched_bytes) == (0, 0, 0, 0)
+        assert _files(world, name) == files
+    assert world.store.objects == objects
+    assert {call.method for call in remote.calls} == {"get", "list"}
+    assert remote.called("get") == [names.VAULT]
+
+
+async def test_a_device_that_only_reads_says_so_once_a_day(world: World) -> None:
+    await world.put_and_sync("a", x=b"one")
+    await world.sync("b")
+    before = len(world.store.objects)
+    world.clock.now += 24 * 3600 - 1
+    await world.sync("b")
+    assert len(world.store.objects) == before
+    world.clock.now += 1
+    await world.sync("b")
+    assert len(world.store.objects) == before + 1
+    await world.sync("b")
+    world.clock.now += 24 * 3600
+    await world.sync("b")
+    assert len(world.store.objects) == before + 1, "nothing new was read since"
+
+
+# Packs that wait for their batch -------------------------------------------------------------------
+
+
+async def test_a_pack_put_a_week_before_its_batch_is_looked_for_before_it_is_named(world: World) -> None:
+    await world.put("a", one=LARGE + b"1", two=LARGE + b"2")
+    remote = world.remote()
+    remote.before = Fails(Unreachable("gone"), "put", names.PACKS, skip=1)
+    with pytest.raises(Unreachable):
+        async with world.open("a", remote, transfers=1) as vault:
+            await vault.sync()
+    [pack] = world.names(names.PACKS)
+    world.hide(pack)  # collected meanwhile: no batch named it
+    world.clock.now += 8 * 24 * 3600
+    remote = world.remote()
+    await world.sync("a", remote)
+    assert remote.called("head") == [pack]
+    assert pack in world.names(names.PACKS)
+    assert (await world.sync("b")).fetched == 2
+
+
+async def test_a_pack_put_a_moment_before_its_batch_is_not_looked_for(world: World) -> None:
+    await world.put("a", one=LARGE + b"1", two=LARGE + b"2")
+    remote = world.remote()
+    remote.before = Fails(Unreachable("gone"), "put", names.PACKS, skip=1)
+    with pytest.raises(Unreachable):
+        async with world.open("a", remote, transfers=1) as vault:
+            await vault.sync()
+    world.clock.now += 3600
+    remote = world.remote()
+    await world.sync("a", remote)
+    assert remote.called("head") == []
+    assert (await world.sync("b")).fetched == 2
+
+
+# One part of a vault ---------------------------------------------------------------------------------
+
+
+async def test_send_missing_of_one_namespace_leaves_the_others_pending(world: World) -> None:
+    async with world.open("a") as vault:
+        await vault.namespace("notes").put("x", b"one")
+        await vault.namespace("mail").put("y", b"two")
+        report = await vault.send_missing("mail")
+        assert report.sent == 1
+        assert await statuses(vault) == {"x": "PENDING_UPLOAD"}
+        assert (await vault.send_missing("unknown")).sent == 0
+        assert (await vault.send_missing()).sent == 1
+        assert await statuses(vault) == {"x": "SYNCED"}
+
+
+async def test_a_damaged_row_is_set_aside_and_the_others_are_published(world: World) -> None:
+    await world.put_and_sync("a", old=b"content")
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.put("bad", b"content")  # content that is there: only the row stands in the way
+        await notes.put("good", b"content")
+        await change(
+            vault,
+            "UPDATE packed SET bytes = zeroblob(length(bytes)) WHERE no IN (SELECT packed_no FROM version"
+            " JOIN blob ON winner_no = version.no WHERE blob.id = 'bad')",
+        )
+        report = await vault.sync()
+        assert await statuses(vault) == {"old": "SYNCED", "bad": "PENDING_UPLOAD", "good": "SYNCED"}
+        assert [(failure.id, failure.direction) for failure in report.failures] == [("bad", "upload")]
+        assert await rows(vault, "SELECT retries FROM upload") == [(1,)]
+
+
+async def test_refusing_everything_stops_nothing_that_is_not_refused(world: World) -> None:
+    """A tombstone needs no pack: it goes out although every pack is refused."""
+    await world.put_and_sync("a", old=b"old")
+    remote = world.remote()
+    remote.before = Fails(ObjectRefused("too large for me"), "put", names.PACKS)
+    async with world.open("a", remote) as vault:
+        await vault.namespace("notes").put("new", b"new")
+        await vault.namespace("notes").delete("old")
+        assert (await vault.sync()).failed == 1
+        assert await statuses(vault) == {"new": "PENDING_UPLOAD"}
+    await world.sync("b")
+    async with world.open("b") as vault:
+        assert not await listed(vault)
+
+
+def test_the_memory_remote_under_test_is_the_real_one(world: World) -> None:
+    assert isinstance(world.remote(), LedRemote) and isinstance(world.remote().inner, MemoryRemote)

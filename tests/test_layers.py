@@ -1,0 +1,224 @@
+"""Imports point down only, one library is imported in one place, and what is called pure is pure."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "syncagent"
+
+BELOW: dict[str, set[str]] = {
+    # What each part may import of the others; itself always. Drawn in docs/design.md.
+    "errors": set(),
+    "names": {"errors"},
+    "model": {"errors"},
+    "config": {"errors"},
+    "crypto": {"names", "model", "errors"},
+    "cache": {"crypto", "names", "model", "errors"},
+    "journal": {"crypto", "names", "model", "errors"},
+    "remote": {"crypto", "names", "model", "errors"},
+    "engine": {"cache", "journal", "remote", "crypto", "names", "model", "errors"},
+    "upkeep": {"cache", "journal", "remote", "crypto", "names", "model", "errors"},
+    "folders": {"cache", "journal", "remote", "crypto", "names", "model", "errors"},
+    # The vault is one layer of several files; within it `membership` is the top and `reader` the bottom.
+    "reader": {"engine", "cache", "model", "errors"},
+    "namespace": {"reader", "engine", "cache", "journal", "crypto", "names", "model", "errors"},
+    "vault": {
+        "namespace", "engine", "folders", "upkeep", "cache", "journal", "remote", "crypto", "names", "model",
+        "errors",
+    },
+    "membership": {
+        "vault", "engine", "cache", "journal", "remote", "crypto", "names", "model", "errors",
+    },
+    "blocking": {"membership", "vault", "namespace", "reader", "model", "errors"},
+    "testing": {"remote", "names", "model", "errors"},
+    # Knows no crypto: it cannot open a blob.
+    "server": {"remote", "names", "model", "errors"},
+}  # fmt: skip
+TOP = {"agent", "cli"}
+"""May import everything but each other upwards: `cli` imports `agent`."""
+
+SERVER_REMOTE = {"syncagent.remote.directory"}
+"""All that the server takes of `remote`."""
+
+HOMES = {
+    # Where a library may be imported: a file, or a folder.
+    "sqlcipher3": "cache/db.py",
+    "cryptography": "crypto/",
+    "zstandard": "crypto/",
+    "httpx": "remote/http.py",
+    "click": "cli/",
+    "rich": "cli/",
+}
+PURE = ("engine/plan.py", "engine/backoff.py", "journal/merge.py", "journal/chain.py", "journal/clock.py")
+IMPURE_MODULES = {
+    "time",
+    "datetime",
+    "random",
+    "secrets",
+    "os",
+    "anyio",
+    "asyncio",
+    "trio",
+    "threading",
+    "socket",
+}
+BANNED = {"asyncio", "threading", "trio", "requests", "pickle"}
+"""Nowhere: anyio does it, or nothing may."""
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Every module or name that is imported, at the top, in a function or for typing."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide what they point at"
+            assert node.module is not None
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def part_of(path: Path) -> str:
+    """`cache` for a file in the folder, `vault` for the file `vault.py`."""
+    first = path.parts[0]
+    return first.removesuffix(".py")
+
+
+def layer_faults(path: Path, tree: ast.AST) -> list[str]:
+    """Imports of the project that point up or sideways."""
+    part = part_of(path)
+    if part == "__init__":
+        return []  # the public names come from everywhere; that it is lazy is another test
+    faults = []
+    for name in imports(tree):
+        if not name.startswith("syncagent."):
+            continue
+        other = name.split(".")[1]
+        if other == "__version__" or other == part:
+            continue
+        if part == "server" and other == "remote" and ".".join(name.split(".")[:3]) not in SERVER_REMOTE:
+            faults.append(f"{path} imports {name}")
+        elif part in TOP:
+            if other in TOP and (part, other) != ("cli", "agent"):
+                faults.append(f"{path} imports {name}")
+        elif other not in BELOW[part]:
+            faults.append(f"{path} imports {name}")
+    return faults
+
+
+def home_faults(path: Path, tree: ast.AST) -> list[str]:
+    """Libraries imported away from home."""
+    faults = []
+    for name in imports(tree):
+        library = name.split(".")[0]
+        home = HOMES.get(library)
+        if library in BANNED or (home is not None and not path.as_posix().startswith(home)):
+            faults.append(f"{path} imports {name}")
+    return faults
+
+
+def purity_faults(path: Path, tree: ast.AST) -> list[str]:
+    """What a pure file may not have."""
+    waits = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
+    faults = [f"{path}:{node.lineno} waits" for node in ast.walk(tree) if isinstance(node, waits)]
+    return faults + [
+        f"{path} imports {name}" for name in imports(tree) if name.split(".")[0] in IMPURE_MODULES
+    ]
+
+
+def files() -> list[Path]:
+    return sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+
+
+def parsed(path: Path) -> ast.AST:
+    return ast.parse((PACKAGE / path).read_text(encoding="utf-8"), str(path))
+
+
+@pytest.mark.parametrize("path", files(), ids=str)
+def test_imports_point_down_only(path: Path) -> None:
+    assert layer_faults(path, parsed(path)) == []
+
+
+@pytest.mark.parametrize("path", files(), ids=str)
+def test_a_library_is_imported_in_its_one_place(path: Path) -> None:
+    assert home_faults(path, parsed(path)) == []
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_what_decides_neither_waits_nor_looks_at_a_clock(name: str) -> None:
+    assert purity_faults(Path(name), parsed(Path(name))) == []
+
+
+def test_every_part_of_the_package_has_its_place() -> None:
+    assert {part_of(path) for path in files()} - {"__init__"} <= set(BELOW) | TOP
+
+
+def test_nothing_points_in_a_circle() -> None:
+    seen: set[str] = set()
+    while ready := {part for part, below in BELOW.items() if part not in seen and below <= seen}:
+        seen |= ready
+    assert seen == set(BELOW)
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("cache/blobs.py", "from syncagent.journal import merge"),
+        ("cache/blobs.py", "from syncagent.remote.base import Remote"),
+        ("journal/merge.py", "def f():\n    import syncagent.cache.db"),
+        ("remote/base.py", "from syncagent.engine.gate import TransferGate"),
+        ("crypto/pack.py", "from syncagent.cache import chunks"),
+        ("model.py", "from syncagent import names"),
+        ("engine/send.py", "from syncagent.vault import Vault"),
+        ("engine/send.py", "from syncagent import cli"),
+        ("reader.py", "from syncagent.namespace import Namespace"),
+        ("vault.py", "from syncagent.membership import create_vault"),
+        ("agent/loop.py", "from syncagent.cli import main"),
+        ("server/app.py", "from syncagent.crypto.keys import VaultKeys"),
+        ("server/app.py", "from syncagent.remote.retry import RetryRemote"),
+        ("server/app.py", "from syncagent.vault import Vault"),
+    ],
+)
+def test_an_import_that_points_up_is_found(path: str, code: str) -> None:
+    assert len(layer_faults(Path(path), ast.parse(code))) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("cli/main.py", "from syncagent.agent.loop import run"),
+        ("engine/send.py", "from syncagent.cache import chunks\nfrom syncagent.journal.batch import Batch"),
+        ("server/app.py", "from syncagent.remote.directory import DirectoryRemote"),
+    ],
+)
+def test_an_import_that_points_down_is_not(path: str, code: str) -> None:
+    assert layer_faults(Path(path), ast.parse(code)) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("cache/blobs.py", "import sqlcipher3"),
+        ("cache/blobs.py", "from sqlcipher3 import dbapi2"),
+        ("engine/send.py", "from cryptography.hazmat.primitives import hashes"),
+        ("remote/retry.py", "import httpx"),
+        ("vault.py", "def f():\n    import asyncio"),
+        ("engine/engine.py", "from threading import Thread"),
+    ],
+)
+def test_a_library_away_from_home_is_found(path: str, code: str) -> None:
+    assert len(home_faults(Path(path), ast.parse(code))) == 1
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import time",
+        "from random import random",
+        "def f():\n    import anyio.lowlevel",
+        "async def f() -> None: pass",
+    ],
+)
+def test_what_is_not_pure_is_found(code: str) -> None:
+    assert len(purity_faults(Path("engine/plan.py"), ast.parse(code))) == 1
