@@ -9,6 +9,8 @@ An operation gets the `Database`, must not keep it, and may be run again after
 damage: it reads all it needs and changes nothing outside the database.
 """
 
+import contextlib
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 
 from syncagent.cache.db import DamagedConnection, Database, damaged_row
@@ -42,6 +45,35 @@ class _Job:
         self.error: BaseException | None = None
 
 
+class _Turn:
+    """One group on the cache thread, and who finishes it: the leader, or the thread if the leader is gone."""
+
+    def __init__(self) -> None:
+        self.jobs: list[_Job] = []
+        self._lock = threading.Lock()
+        self._has_begun = False
+        self._has_ended = False
+        self._has_no_leader = False
+
+    def begin(self) -> bool:
+        """In the thread: whether the group is to run at all."""
+        with self._lock:
+            self._has_begun = not self._has_no_leader
+            return self._has_begun
+
+    def end(self) -> bool:
+        """In the thread: whether finishing is left to it."""
+        with self._lock:
+            self._has_ended = True
+            return self._has_no_leader
+
+    def is_ours_to_finish(self) -> bool:
+        """In the leader, when it stops waiting: not while the thread is at work."""
+        with self._lock:
+            self._has_no_leader = not self._has_ended
+            return self._has_ended or not self._has_begun
+
+
 class Cache:
     """The cache as coroutines see it: `write` and `read` run operations on the cache thread."""
 
@@ -53,6 +85,7 @@ class Cache:
         self._is_background_turn = False
         self._is_closed = False
         self._limiter = anyio.CapacityLimiter(1)
+        self._lock = threading.Lock()  # for a thread whose leader is gone: the limiter counts it no more
 
     async def write(self, operation: Callable[[Database], T], *, background: bool = False) -> T:
         """Run an operation in a transaction; durable on return.
@@ -72,42 +105,52 @@ class Cache:
         return await self._submit(_Job(operation, writes=False), background)  # type: ignore[no-any-return]  # a job carries any result
 
     async def aclose(self) -> None:
-        """Close the connection after what is queued; nothing can be asked of it afterwards."""
+        """Close the connection after the operation that runs; nothing can be asked of it afterwards."""
         self._is_closed = True
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self._db.close, limiter=self._limiter)
+            await anyio.to_thread.run_sync(self._close, limiter=self._limiter)
 
     async def _submit(self, job: _Job, background: bool) -> Any:
         if self._is_closed:
             raise ConfigError("this vault is closed: use it inside `async with open_vault(…)`")
         (self._background if background else self._interactive).append(job)
-        if self._has_leader:
-            try:
-                await job.event.wait()
-            except BaseException:
-                job.is_abandoned = True
-                if job.is_leader and not job.done:  # woken to lead and cancelled at once
-                    self._pass_on()
-                raise
-        else:
-            self._has_leader = True
-            job.is_leader = True
-        if not job.done:
-            with anyio.CancelScope(shield=True):
-                await self._lead(job)
+        if not self._has_leader:
+            self._has_leader = job.is_leader = True
+        try:
+            while not job.done:
+                if job.is_leader:
+                    await self._lead(job)
+                else:
+                    await job.event.wait()
+        except BaseException:
+            job.is_abandoned = True
+            if job.is_leader and not job.done:  # woken to lead and cancelled at once
+                self._pass_on()
+            raise
         if job.error is not None:
             raise job.error
         return job.result
 
     async def _lead(self, own: _Job) -> None:
+        """Run one group and hand over.
+
+        A shield does not hold against asyncio's own `Task.cancel`: then the thread goes on without
+        us, and what we would have done after it is done by it.
+        """
+        turn = _Turn()
+        own.event, own.is_leader = anyio.Event(), False
         try:
-            while not own.done:
-                for job in await anyio.to_thread.run_sync(
-                    self._run_group, limiter=self._limiter, abandon_on_cancel=False
-                ):
-                    job.event.set()
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._take_turn, turn, limiter=self._limiter)
         finally:
-            self._pass_on()
+            if turn.is_ours_to_finish():
+                self._finish(turn)
+
+    def _finish(self, turn: "_Turn") -> None:
+        """On the event loop, once the thread is out of the cache: wake the group and the next leader."""
+        for job in turn.jobs:
+            job.event.set()
+        self._pass_on()
 
     def _pass_on(self) -> None:
         for job in (*self._interactive, *self._background):
@@ -118,6 +161,22 @@ class Cache:
         self._has_leader = False
 
     # The cache thread ---------------------------------------------------------------
+
+    def _take_turn(self, turn: "_Turn") -> None:
+        if not turn.begin():
+            return
+        try:
+            with self._lock:
+                turn.jobs = self._run_group()
+        finally:
+            if turn.end():
+                # The leader is gone. So may be its event loop; then nobody waits any more.
+                with contextlib.suppress(RuntimeError):
+                    anyio.from_thread.run_sync(self._finish, turn)
+
+    def _close(self) -> None:
+        with self._lock:
+            self._db.close()
 
     def _run_group(self) -> list[_Job]:
         jobs = self._take_group()

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from sqlcipher3 import dbapi2 as sqlcipher
 
-from syncagent.errors import CacheDamaged, CacheFull, TooNew, VaultInUse
+from syncagent.errors import CacheDamaged, CacheFull, ConfigError, TooNew, VaultInUse
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -46,6 +46,7 @@ class Database:
         self._key = key
         self._connection: Any = None
         self._spare: Database | None = None
+        self._is_closed = False
         self.is_suspect = False
 
     def __repr__(self) -> str:
@@ -57,6 +58,7 @@ class Database:
         Raises:
             CacheDamaged: the file is not a database of this key.
         """
+        self._is_closed = False
         try:
             self._connect()
             self.scalar("SELECT count(*) FROM sqlite_master")
@@ -69,7 +71,11 @@ class Database:
             ) from exc
 
     def close(self) -> None:
-        """Close the connection; the last one folds the write-ahead log into the file."""
+        """Close for good; the last connection folds the write-ahead log into the file."""
+        self._is_closed = True
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             # A connection that met damage may not even close cleanly.
@@ -77,12 +83,15 @@ class Database:
                 connection.close()
 
     def reopen(self) -> None:
-        """Give up a connection that met damage and take a fresh one."""
-        self.close()
-        self._connect()
+        """Give up a connection that met damage and take a fresh one, unless the database is closed."""
+        self._disconnect()
+        if not self._is_closed:
+            self._connect()
 
     @property
     def _live(self) -> Any:
+        if self._is_closed:
+            raise ConfigError("this vault is closed: use it inside `async with open_vault(…)`")
         if self._connection is None:  # an earlier reopen failed; the next caller tries again
             self._connect()
         return self._connection
@@ -196,7 +205,7 @@ class Database:
             connection.execute("PRAGMA temp_store = MEMORY")  # nothing unencrypted in temporary files
             connection.execute("PRAGMA cache_size = -16384")
         except (sqlcipher.Error, MemoryError) as exc:
-            self.close()  # half set up: the next caller must not take it for a connection
+            self._disconnect()  # half set up: the next caller must not take it for a connection
             raise _translated(exc) from exc
 
 

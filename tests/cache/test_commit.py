@@ -442,6 +442,52 @@ async def test_a_waiter_cancelled_by_asyncio_as_it_is_to_lead_hands_over(
     await cache.aclose()
 
 
+async def test_a_leader_cancelled_by_asyncio_leaves_its_group_whole_and_wakes_the_others(
+    counted: Counted, anyio_backend: str
+) -> None:
+    """A shield does not hold against a bare `Task.cancel`: the thread goes on and nobody else may enter."""
+    if anyio_backend != "asyncio":
+        pytest.skip("only asyncio cancels tasks that way")
+    cache = Cache(counted)
+    gate = Gate()
+    leader: list[asyncio.Task[Any]] = []
+    done: list[int] = []
+
+    def two_rows(db: Database) -> None:
+        insert(db, 1)
+        gate.hold(db)
+        insert(db, 2)
+
+    async def lead() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        leader.append(task)
+        try:
+            await cache.write(two_rows)
+        except asyncio.CancelledError:
+            task.uncancel()
+
+    async def wait(value: int) -> None:
+        await cache.write(partial(insert, value=value))
+        done.append(value)
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(lead)
+            await anyio.wait_all_tasks_blocked()
+            for value in (3, 4):
+                group.start_soon(wait, value)
+                await anyio.wait_all_tasks_blocked()
+            leader[0].cancel()
+            await anyio.wait_all_tasks_blocked()
+            assert done == []
+            gate.open()
+        assert sorted(done) == [3, 4]
+        assert await cache.write(partial(insert, value=9)) == 9
+    assert committed(counted) >= {1, 2, 3, 4, 9}
+    await cache.aclose()
+
+
 async def test_a_leader_that_gives_up_while_waiting_to_lead_hands_over(counted: Counted) -> None:
     """All who wait are cancelled with the leader: whoever comes later still gets through."""
     cache = Cache(counted)
