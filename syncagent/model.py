@@ -137,8 +137,8 @@ class Blob:
     """A blob's content in memory with the version it came from."""
 
     id: str
-    data: bytes
-    metadata: Metadata
+    data: bytes = field(repr=False)
+    metadata: Metadata = field(repr=False)
     version: Version
     size: int
     created_at: datetime.datetime

@@ -1,10 +1,10 @@
 """A namespace of an open vault: put, get, open, delete, list."""
 
-import datetime
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from syncagent import names
 from syncagent.cache import queries
@@ -41,6 +41,7 @@ from syncagent.model import (
     Version,
 )
 from syncagent.reader import BlobReader
+from syncagent.times import utc
 
 SLICE_S = 0.005
 """Longest part of `put_many` that holds the cache: a put from elsewhere waits for one of them."""
@@ -82,6 +83,7 @@ class Namespace:
             CacheFull: the disk is full. In every case nothing was stored.
         """
         names.check_blob_id(blob_id)
+        _check_source(data)
         wanted = Put(self.name, blob_id, check_metadata(metadata or {}), replace)
         ctx = self._ctx
         find_scope = partial(_scope_for_put, ctx=ctx, put=wanted)
@@ -116,6 +118,8 @@ class Namespace:
             One result a blob, in the order given.
         """
         requests = [_Request(item[0], item[1], item[2] if len(item) > 2 else {}) for item in blobs]
+        for request in requests:
+            _check_source(request.data)
         results: list[PutResult | None] = [None] * len(requests)
         small: list[tuple[int, _Small]] = []
         for index, request in enumerate(requests):
@@ -264,7 +268,7 @@ class Namespace:
 
     def _reader(self, found: Found) -> BlobReader:
         source = ChunkSource(self._ctx.keys, self._ctx.profile.packs)
-        return BlobReader(self._ctx, found.version, partial(self._heal, found.version_no, source))
+        return BlobReader(self._ctx, found.version, partial(self._heal, found.version_no, source), found.data)
 
     async def _heal(self, version_no: int | None, source: ChunkSource, damage: CacheDamaged) -> None:
         """Content that does not verify is fetched again where the remote has it; else the damage stands."""
@@ -317,14 +321,14 @@ class OpenBlob:
 @dataclass(frozen=True, slots=True)
 class _Request:
     blob_id: str
-    data: Source
+    data: Source = field(repr=False)
     metadata: Metadata
 
 
 @dataclass(frozen=True, slots=True)
 class _Small:
     put: Put
-    data: bytes
+    data: bytes = field(repr=False)
 
 
 def _put_some(db: Database, *, items: Sequence[_Small], ctx: Context, author: Author) -> list[PutResult]:
@@ -370,6 +374,12 @@ def _find_some(
     return found
 
 
+def _check_source(data: object) -> None:
+    """Before anything is stored: text has no bytes of its own."""
+    if not isinstance(data, bytes | bytearray | memoryview | Path) and not hasattr(data, "__aiter__"):
+        raise TypeError(f"content is bytes, a Path or an async iterable of bytes, not {type(data).__name__}")
+
+
 def _exists(db: Database, *, namespace: str, blob_id: str) -> bool:
     return read.winner_no(db, namespace, blob_id) is not None
 
@@ -379,5 +389,4 @@ def _scope_for_put(db: Database, *, ctx: Context, put: Put) -> Scope:
 
 
 def _blob(blob_id: str, version: Version, data: bytes) -> Blob:
-    created_at = datetime.datetime.fromtimestamp(version.created_at / 1000, datetime.UTC)
-    return Blob(blob_id, data, version.metadata, version, version.size, created_at)
+    return Blob(blob_id, data, version.metadata, version, version.size, utc(version.created_at))

@@ -13,6 +13,7 @@ from syncagent.engine.context import Context
 from syncagent.engine.read import content_places
 from syncagent.errors import CacheDamaged
 from syncagent.model import CHUNK_SIZE, Metadata, Version
+from syncagent.times import utc
 
 _AT_ONCE = 4
 """Chunks read in one go: enough to keep the disk busy, little enough to hold in memory."""
@@ -26,9 +27,14 @@ class BlobReader:
     """
 
     def __init__(
-        self, ctx: Context, version: Version, heal: Callable[[CacheDamaged], Awaitable[None]]
+        self,
+        ctx: Context,
+        version: Version,
+        heal: Callable[[CacheDamaged], Awaitable[None]],
+        data: bytes | None = None,
     ) -> None:
         self._ctx = ctx
+        self._data = data  # small content comes with the version: nothing can take it away any more
         self._heal = heal
         self._source = ChunkSource(ctx.keys, ctx.profile.packs)
         self.version = version
@@ -54,7 +60,7 @@ class BlobReader:
     @property
     def created_at(self) -> datetime.datetime:
         """When the blob was first put, UTC."""
-        return datetime.datetime.fromtimestamp(self.version.created_at / 1000, datetime.UTC)
+        return utc(self.version.created_at)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """The content in chunks of 1 MiB but the last.
@@ -77,6 +83,8 @@ class BlobReader:
         return b"".join(chunks)[start - offset : stop - offset]
 
     async def _chunks(self, first: int, stop: int) -> list[bytes]:
+        if self._data is not None:
+            return [self._data]
         try:
             return await self._read(first, stop)
         except CacheDamaged as damage:

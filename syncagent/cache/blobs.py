@@ -113,9 +113,14 @@ def find_version(db: Database, version_id: bytes) -> int | None:
     return None if value is None else int(value)
 
 
-def is_named_as_parent(db: Database, version_id: bytes) -> bool:
-    """Whether a known version supersedes this one."""
-    return db.scalar("SELECT 1 FROM parent WHERE parent_id = ? LIMIT 1", (version_id,)) is not None
+def is_named_as_parent(db: Database, version_id: bytes, blob: int) -> bool:
+    """Whether a known version of the same blob supersedes this one."""
+    named = db.scalar(
+        "SELECT 1 FROM parent JOIN version ON version.no = version_no"
+        " WHERE parent_id = ? AND blob_no = ? LIMIT 1",
+        (version_id, blob),
+    )
+    return named is not None
 
 
 def same_fields(db: Database, version_no: int, version: Version) -> bool:

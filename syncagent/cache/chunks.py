@@ -30,7 +30,7 @@ _OPENERS = 16
 
 IS_HERE = (
     "(chunk.payload_no IS NOT NULL OR EXISTS (SELECT 1 FROM pack_chunk JOIN pack ON pack.no = pack_no"
-    " WHERE chunk_no = chunk.no AND has_file)"
+    " WHERE chunk_no = chunk.no AND has_file AND NOT is_damaged)"
     " OR EXISTS (SELECT 1 FROM outside_chunk WHERE chunk_no = chunk.no))"
 )
 """SQL: the row of `chunk` has its content on this device."""
@@ -90,6 +90,16 @@ def chunk_no(db: Database, chunk_id: bytes, *, scope: bytes, raw_length: int) ->
     return int(row[0])
 
 
+def own_chunk_no(db: Database, chunk_id: bytes, *, scope: bytes, raw_length: int) -> int:
+    """As `chunk_no`, for content that was hashed on this device: what others said of the id is put right."""
+    number = chunk_no(db, chunk_id, scope=scope, raw_length=raw_length)
+    db.execute(
+        "UPDATE chunk SET scope = ?, raw_length = ? WHERE no = ? AND (scope <> ? OR raw_length <> ?)",
+        (scope, raw_length, number, scope, raw_length),
+    )
+    return number
+
+
 def is_here(db: Database, chunk: int) -> bool:
     """Whether a chunk's content is on this device."""
     return bool(db.scalar(f"SELECT {IS_HERE} FROM chunk WHERE no = ?", (chunk,)))  # noqa: S608 - fixed text
@@ -103,26 +113,20 @@ def is_there(db: Database, chunk: int) -> bool:
 def forget_here(db: Database, chunk: int) -> None:
     """Give up the places of a chunk on this device: none of them verifies.
 
-    The payload row may lie on a damaged page, where it cannot be deleted; nothing refers to it now. A
-    pack file is given up as a whole, unless it is all there is of its other chunks.
+    Only of this chunk: a pack file may still hold others, which stay readable. The payload row may lie
+    on a damaged page, where it cannot be deleted; nothing refers to it now.
     """
     db.execute("UPDATE chunk SET payload_no = NULL WHERE no = ?", (chunk,))
     db.execute("DELETE FROM outside_chunk WHERE chunk_no = ?", (chunk,))
-    db.execute(
-        "UPDATE pack SET has_file = 0"
-        " WHERE is_remote AND no IN (SELECT pack_no FROM pack_chunk WHERE chunk_no = ?)",
-        (chunk,),
-    )
+    db.execute("UPDATE pack_chunk SET is_damaged = 1 WHERE chunk_no = ?", (chunk,))
 
 
-def heads_sharing_packs(db: Database, chunk: int) -> list[int]:
-    """Head versions that have content in a pack with this chunk, itself included."""
+def heads_with_chunk(db: Database, chunk: int) -> list[int]:
+    """Head versions whose content has a chunk."""
     rows = db.all(
-        "SELECT DISTINCT version_chunk.version_no FROM version_chunk"
-        " JOIN version ON version.no = version_chunk.version_no AND status IS NOT NULL"
-        " WHERE chunk_no = ? OR chunk_no IN (SELECT other.chunk_no FROM pack_chunk AS other WHERE pack_no IN"
-        " (SELECT pack_no FROM pack_chunk WHERE chunk_no = ?))",
-        (chunk, chunk),
+        "SELECT DISTINCT version_no FROM version_chunk JOIN version ON version.no = version_no"
+        " WHERE chunk_no = ? AND status IS NOT NULL",
+        (chunk,),
     )
     return [row[0] for row in rows]
 
@@ -160,6 +164,8 @@ def record_pack(
             " put_at = max(put_at, ?), batch_seq = coalesce(batch_seq, ?) WHERE no = ?",
             (is_remote, has_file, put_at_ms, batch_seq, known[0]),
         )
+        if has_file:  # the file was just written
+            db.execute("UPDATE pack_chunk SET is_damaged = 0 WHERE pack_no = ? AND is_damaged", (known[0],))
         return int(known[0])
     number = db.execute(
         "INSERT INTO pack (id, size, epoch, salt, is_remote, has_file, put_at, batch_seq)"
@@ -176,7 +182,7 @@ def record_pack(
             )
         rows.append((number, position, found, offset, chunk.stored_length, chunk.raw_length, chunk.codec))
         offset += chunk.stored_length
-    db.many("INSERT INTO pack_chunk VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+    db.many("INSERT INTO pack_chunk VALUES (?, ?, ?, ?, ?, ?, ?, 0)", rows)
     return number
 
 
@@ -208,7 +214,7 @@ def places(db: Database, chunks: Sequence[int]) -> list[ChunkPlaces]:
         in_packs: dict[int, list[PackPlace]] = {}
         for chunk, pack, position in db.all(
             "SELECT chunk_no, pack_no, position FROM pack_chunk JOIN pack ON pack.no = pack_no"  # noqa: S608 - marks
-            f" WHERE has_file AND chunk_no IN ({marks})",
+            f" WHERE has_file AND NOT is_damaged AND chunk_no IN ({marks})",
             part,
         ):
             if pack not in records:

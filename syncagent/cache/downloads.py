@@ -1,7 +1,7 @@
 """What is wanted on this device and not here yet."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from syncagent.cache.chunks import IS_HERE, SQL_VARIABLES, batched, is_complete
 from syncagent.cache.db import Database
@@ -35,7 +35,7 @@ class StoredChunk:
     """Verified content of one chunk, to be kept as a row."""
 
     chunk_no: int
-    content: bytes
+    content: bytes = field(repr=False)
 
 
 def enqueue(db: Database, version_no: int, *, priority: int = DEFAULT_PRIORITY) -> None:

@@ -7,14 +7,19 @@ unconfirmed batch is the outbox; a confirmed one is kept for a remote that
 forgets.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from syncagent.cache.chunks import IS_THERE, SQL_VARIABLES, batched, load_record
 from syncagent.cache.db import Database, Row
 from syncagent.cache.status import Event, sql_case
+from syncagent.errors import CacheDamaged
 from syncagent.model import GroupId, PackId, PackRecord
 
+_OWN_BATCH = (
+    "SELECT seq, bytes, chain, object_sha256 FROM own_batch LEFT JOIN payload ON payload.no = payload_no"
+)
 DEFAULT_PRIORITY = 2
 """Of 1 (first) to 4."""
 
@@ -102,6 +107,18 @@ def superseded(db: Database, limit: int) -> list[Superseded]:
     return [Superseded(*row) for row in rows]
 
 
+def superseded_by(db: Database, newer: int) -> list[int]:
+    """Pending versions that one pending version replaces; see `superseded`."""
+    rows = db.all(
+        "SELECT older.version_no FROM parent JOIN version ON version.id = parent.parent_id"
+        " JOIN upload AS older ON older.version_no = version.no"
+        " JOIN upload AS newer ON newer.version_no = parent.version_no AND newer.group_id IS NULL"
+        " WHERE parent.version_no = ? AND older.batch_seq IS NULL AND older.group_id IS NULL",
+        (newer,),
+    )
+    return [row[0] for row in rows]
+
+
 def unsent_chunks(db: Database, now_ms: int, limit: int, namespace: int | None = None) -> list[UnsentChunk]:
     """Chunks to send next, by (priority, age, position); each once. At most about `limit`.
 
@@ -164,21 +181,33 @@ def store_batch(
 
 
 def unconfirmed_batch(db: Database) -> OwnBatch | None:
-    """The batch in the outbox: at most one, for the next is cut after it is confirmed."""
-    row = db.one(
-        "SELECT seq, bytes, chain FROM own_batch LEFT JOIN payload ON payload.no = payload_no"
-        " WHERE NOT confirmed ORDER BY seq LIMIT 1"
-    )
-    return None if row is None else OwnBatch(*row)
+    """The batch in the outbox: at most one, for the next is cut after it is confirmed. Verified."""
+    return _verified(db.one(f"{_OWN_BATCH} WHERE NOT confirmed ORDER BY seq LIMIT 1"))
 
 
 def own_batch(db: Database, seq: int) -> OwnBatch | None:
     """One of the batches this device has issued, or None."""
-    row = db.one(
-        "SELECT seq, bytes, chain FROM own_batch LEFT JOIN payload ON payload.no = payload_no WHERE seq = ?",
-        (seq,),
-    )
-    return None if row is None else OwnBatch(*row)
+    return _verified(db.one(f"{_OWN_BATCH} WHERE seq = ?", (seq,)))
+
+
+def own_chain(db: Database, seq: int) -> bytes | None:
+    """The chain value after one of the batches this device has issued, or None."""
+    chain: bytes | None = db.scalar("SELECT chain FROM own_batch WHERE seq = ?", (seq,))
+    return chain
+
+
+def _verified(row: Row | None) -> OwnBatch | None:
+    """Sealed bytes that are not the ones that were sealed would end this device's journal for everyone."""
+    if row is None:
+        return None
+    seq, sealed, chain, object_sha256 = row
+    if sealed is None or hashlib.sha256(sealed).digest() != object_sha256:
+        raise CacheDamaged(
+            f"batch {seq} of this device, kept to be sent, does not verify in the cache",
+            safe="it was not sent; blobs on this device can still be read",
+            todo="join the vault in a new folder and put there what is still pending here",
+        )
+    return OwnBatch(seq, sealed, chain)
 
 
 def last_own_seq(db: Database) -> int:
@@ -187,14 +216,16 @@ def last_own_seq(db: Database) -> int:
 
 
 def confirm_batch(db: Database, seq: int) -> int:
-    """Mark a batch as published and settle the rows it holds; how many of them there were."""
+    """Mark a batch as published and settle the rows it holds; how many of them are versions."""
     db.execute("UPDATE own_batch SET confirmed = 1 WHERE seq = ?", (seq,))
     db.execute(
         f"UPDATE version SET status = {sql_case(Event.CONFIRMED)}"  # noqa: S608 - built from the table
         " WHERE status IS NOT NULL AND no IN (SELECT version_no FROM upload WHERE batch_seq = ?)",
         (seq,),
     )
-    return db.changed("DELETE FROM upload WHERE batch_seq = ?", (seq,))
+    versions = db.changed("DELETE FROM upload WHERE batch_seq = ? AND version_no IS NOT NULL", (seq,))
+    db.execute("DELETE FROM upload WHERE batch_seq = ?", (seq,))
+    return versions
 
 
 def fail_uploads(

@@ -4,14 +4,14 @@
 `syncagent status` needs no event loop.
 """
 
-import datetime
 from collections.abc import Mapping
 
 from syncagent.cache import meta, outbox
 from syncagent.cache.blobs import find_namespace
 from syncagent.cache.db import Database
-from syncagent.errors import ConfigError
+from syncagent.errors import ConfigError, InvalidName
 from syncagent.model import BlobInfo, BlobPage, NamespaceStatus, SyncStatus, VaultStatus
+from syncagent.times import utc
 
 MAX_PAGE = 10_000
 _HLC_SHIFT = 16
@@ -62,8 +62,8 @@ def status(db: Database, *, last_sync: float | None, now: float) -> VaultStatus:
         namespaces=namespaces,
         pending_changes=changes + tombstones_total,
         conflicts=int(db.scalar("SELECT count(*) FROM blob WHERE conflict") or 0),
-        last_sync=None if last_sync is None else _utc(last_sync * 1000),
-        next_attempt=_utc(max(waits_until)) if waits_until and reason else None,
+        last_sync=None if last_sync is None else utc(last_sync * 1000),
+        next_attempt=utc(max(waits_until)) if waits_until and reason else None,
         reasons=tuple(([reason] if reason else []) + [f"{count} × {error}" for error, count in errors]),
     )
 
@@ -78,6 +78,7 @@ def list_blobs(
     limit: int = 1000,
 ) -> BlobPage:
     """Live blobs of a namespace by id, from the first id after `after`."""
+    _check_text(prefix, after or "")
     if not 1 <= limit <= MAX_PAGE:
         raise ConfigError(f"a page has 1 to {MAX_PAGE} blobs, not {limit}")
     number = find_namespace(db, namespace)
@@ -100,8 +101,8 @@ def list_blobs(
             size=size,
             status=SyncStatus(code),
             version=version.hex(),
-            created_at=_utc(created_at),
-            changed_at=_utc(changed >> _HLC_SHIFT),
+            created_at=utc(created_at),
+            changed_at=utc(changed >> _HLC_SHIFT),
             conflict=bool(conflict),
         )
         for blob_id, size, code, created_at, changed, conflict, version in rows[:limit]
@@ -111,6 +112,7 @@ def list_blobs(
 
 def count_blobs(db: Database, namespace: str, *, prefix: str = "", status: SyncStatus | None = None) -> int:
     """How many live blobs match. Without a prefix it reads one counter a status."""
+    _check_text(prefix)
     number = find_namespace(db, namespace)
     if number is None:
         return 0
@@ -144,6 +146,14 @@ def status_counts(db: Database) -> Mapping[str, int]:
     return {SyncStatus(code).name: number for code, number in rows}
 
 
+def _check_text(*texts: str) -> None:
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as exc:
+            raise InvalidName(f"{text[:80]!r} cannot be written as UTF-8") from exc
+
+
 def _matching(namespace: int, prefix: str, status: SyncStatus | None) -> tuple[str, list[object]]:
     conditions = "namespace_no = ? AND NOT deleted AND winner_no IS NOT NULL"
     parameters: list[object] = [namespace]
@@ -156,7 +166,3 @@ def _matching(namespace: int, prefix: str, status: SyncStatus | None) -> tuple[s
         conditions += " AND status = ?"
         parameters.append(int(status))
     return conditions, parameters
-
-
-def _utc(unix_ms: float) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(unix_ms / 1000, datetime.UTC)

@@ -58,6 +58,7 @@ CREATE TABLE version (
     status INTEGER                             -- not null: this version is a head
 );
 CREATE INDEX version_blob ON version (blob_no);
+CREATE INDEX version_head ON version (blob_no) WHERE status IS NOT NULL;
 CREATE TABLE parent (
     version_no INTEGER NOT NULL,
     position INTEGER NOT NULL,
@@ -111,6 +112,7 @@ CREATE TABLE pack_chunk (
     stored_length INTEGER NOT NULL,
     raw_length INTEGER NOT NULL,
     codec INTEGER NOT NULL,
+    is_damaged INTEGER NOT NULL,               -- 1: the pack file here does not hold it any more
     PRIMARY KEY (pack_no, position)
 ) WITHOUT ROWID;
 CREATE INDEX pack_chunk_chunk ON pack_chunk (chunk_no);

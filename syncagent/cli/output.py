@@ -50,8 +50,10 @@ class Output:
         if sys.stdout is None:  # started with stdout closed
             self.is_closed = True
             return
+        rest = memoryview(data)
         try:
-            sys.stdout.buffer.write(data)
+            while rest:  # with PYTHONUNBUFFERED a write may take a part
+                rest = rest[sys.stdout.buffer.write(rest) :]
         except OSError as exc:
             self._failed(exc)
 

@@ -48,9 +48,14 @@ class Incoming:
 
 @dataclass(slots=True)
 class Applied:
-    """What a batch brought: blobs that are in conflict since, by number, and what is odd about it."""
+    """What a batch brought.
+
+    Blobs that are in conflict since, by number; how many new heads need no content from the remote,
+    such as deletions; and what is odd about the batch.
+    """
 
     conflicts: set[int] = field(default_factory=set)
+    arrived: int = 0
     alarms: list[Alarm] = field(default_factory=list)
 
 
@@ -177,6 +182,8 @@ def _apply_version(db: Database, version: Version, incoming: Incoming, applied: 
     added = add_version(db, version, device=incoming.device, seq=incoming.seq, status=status, chunks=numbers)
     if added.is_head and not is_here:
         downloads.enqueue(db, added.version_no)
+    if added.is_head and is_here:
+        applied.arrived += 1
     if added.is_conflict:
         applied.conflicts.add(added.blob_no)
     for parent in version.parents:

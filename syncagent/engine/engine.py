@@ -104,7 +104,7 @@ class Engine:
             except VaultInUse:
                 raise
             except SyncAgentError as exc:
-                await self._note_failure(exc)
+                await self._note_failure(exc, tally)
                 raise
             await self._note_success()
         return SyncReport(
@@ -135,6 +135,7 @@ class Engine:
         if does_pull:
             pulled = await pull(ctx, remote, self._gate)
             tally.conflicts += len(pulled.conflicts)
+            tally.fetched += pulled.arrived
             tally.alarms += pulled.alarms
         number = None
         if namespace is not None:
@@ -157,11 +158,15 @@ class Engine:
             self._remote = await self._open_remote()
         return self._remote
 
-    async def _note_failure(self, error: SyncAgentError) -> None:
+    async def _note_failure(self, error: SyncAgentError, tally: Tally) -> None:
         retry_after_s = error.retry_after_s if isinstance(error, TransientRemoteError) else None
         operation = partial(
             _note_failure,
-            reason=f"{type(error).__name__}: {error}",
+            # Alarms raised once, when a batch was applied, must outlive a round that fails after it.
+            reason="; ".join(
+                [f"{type(error).__name__}: {error}"]
+                + [f"{alarm.kind} ({alarm.subject}): {alarm.message}" for alarm in tally.alarms[:10]]
+            ),
             now_ms=self._ctx.now_ms(),
             random=self._ctx.random(),
             retry_after_s=retry_after_s,

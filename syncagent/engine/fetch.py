@@ -36,6 +36,7 @@ from syncagent.errors import (
     ObjectNotFound,
     OpenError,
     SyncAgentError,
+    TooNew,
     Withheld,
 )
 from syncagent.model import MAX_RETRIES, ChunkId, PackId, PackRecord
@@ -150,7 +151,7 @@ class Fetcher:
                 )
                 del bodies
                 await self._store(fetch, opened)
-        except (OpenError, ObjectError) as exc:
+        except (OpenError, ObjectError, TooNew) as exc:
             self._note_bad_pack(fetch.pack_no, record, exc)
             return
         size = sum(span.stop - span.start for span in fetch.ranges)
@@ -176,7 +177,7 @@ class Fetcher:
                 partial(downloads.store_payloads, chunks=part), background=not self._interactive
             )
 
-    def _note_bad_pack(self, pack_no: int, record: PackRecord, exc: OpenError | ObjectError) -> None:
+    def _note_bad_pack(self, pack_no: int, record: PackRecord, exc: SyncAgentError) -> None:
         name = names.pack_object(record.id)
         error: SyncAgentError = exc
         if isinstance(exc, ObjectNotFound):
@@ -190,7 +191,7 @@ class Fetcher:
         ctx = self._ctx
         for version in versions:
             error = self.causes[version] = await self._cause(version)
-            is_altered = isinstance(error, OpenError)
+            is_altered = isinstance(error, OpenError | TooNew)
             is_withheld = isinstance(error, Withheld)
             failures = 1 + await ctx.cache.read(partial(downloads.retries_of, version=version))
             # What is withheld is asked for again by the next sync: the remote may only be slow.
@@ -214,7 +215,7 @@ class Fetcher:
     async def _cause(self, version: int) -> SyncAgentError:
         packs = await self._ctx.cache.read(partial(downloads.packs_of_missing, version=version))
         causes = [self._bad_packs[pack] for pack in packs if pack in self._bad_packs]
-        for kind in (OpenError, ObjectError, Withheld):
+        for kind in (OpenError, TooNew, ObjectError, Withheld):
             for cause in causes:
                 if isinstance(cause, kind):
                     return cause

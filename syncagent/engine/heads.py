@@ -49,8 +49,11 @@ def add_version(
     blob = blobs.blob_no(db, blobs.namespace_no(db, version.namespace), version.blob_id)
     old = blobs.heads(db, blob)
     incoming = _node(version, device, seq)
-    named = {incoming.id} if blobs.is_named_as_parent(db, version.id) else set()
+    named = {incoming.id} if blobs.is_named_as_parent(db, version.id, blob) else set()
     ranked = merge.next_heads([_head_node(head) for head in old], [incoming], named)
+    if not ranked:
+        # Versions that name each other in a circle, which only a faulty device writes: all stay visible.
+        ranked = tuple(sorted([incoming, *map(_head_node, old)], key=merge.rank, reverse=True))
     head_ids = {node.id for node in ranked}
     number = blobs.insert_version(
         db,

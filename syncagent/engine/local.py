@@ -12,7 +12,7 @@ import msgspec
 
 from syncagent.cache import blobs, chunks, downloads, facts, meta, outbox
 from syncagent.cache.blobs import HeadRow
-from syncagent.cache.chunks import ChunkSource
+from syncagent.cache.chunks import ChunkSource, batched
 from syncagent.cache.db import Database
 from syncagent.cache.status import Event, after
 from syncagent.crypto.chunk import chunk_count, content_digest
@@ -33,6 +33,9 @@ from syncagent.model import (
     SyncStatus,
     Version,
 )
+
+_TAGS_A_CHANGE = 10_000
+"""Some 90 KiB of msgpack: a change must fit in a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +179,9 @@ def record_delete(db: Database, namespace: str, blob_id: str, *, author: Author,
     if seen:  # a delete removes the flag tags it sees, so that a blob made anew begins without them
         tags = tuple(tag for _, tag in seen)
         facts.add_flags(db, row.no, (), tags)
-        outbox.enqueue_change(db, encode_change(FlagsChange(namespace, blob_id, add=(), remove=tags)))
+        for part in batched(tags, _TAGS_A_CHANGE):
+            change = FlagsChange(namespace, blob_id, add=(), remove=tuple(part))
+            outbox.enqueue_change(db, encode_change(change))
     return version
 
 
@@ -189,7 +194,7 @@ def store_content(db: Database, content: NewContent, *, keys: VaultKeys, source:
     for record in content.packs:
         chunks.record_pack(db, record, is_remote=False, has_file=True)
     numbers = [
-        chunks.chunk_no(
+        chunks.own_chunk_no(
             db,
             chunk_id,
             scope=content.scope,

@@ -22,7 +22,7 @@ from syncagent.cache import blobs, downloads, journals, meta, outbox
 from syncagent.cache.db import Database
 from syncagent.cache.outbox import OwnBatch, Waiting
 from syncagent.crypto.keys import VaultKeys
-from syncagent.crypto.sealed import seal_object
+from syncagent.crypto.sealed import open_object, seal_object
 from syncagent.engine.backoff import blob_delay_s
 from syncagent.engine.context import Context
 from syncagent.engine.report import Tally
@@ -136,11 +136,18 @@ class Publisher:
             except ObjectNotFound:
                 raise Unreachable(f"{name} is said to exist and cannot be read") from exc
             if stored != batch.object:
-                raise RemoteForked(
-                    f"the remote holds another batch {batch.seq} of this device",
-                    safe="everything put on this device is kept and stays pending",
-                    todo="this profile was copied or restored from a backup: join the vault in a new folder",
-                ) from exc
+                open_object(self._ctx.keys, name, stored)  # Tampered, and tried again, if it is not ours
+                raise copied(f"the remote holds another batch {batch.seq} of this device") from exc
+
+
+def copied(what: str) -> RemoteForked:
+    """The error that ends a sync when this profile turns out to exist twice."""
+    return RemoteForked(
+        what,
+        safe="everything put on this device is kept and stays pending",
+        todo="this profile was copied or restored from a backup: join the vault again in a new folder,"
+        " and put there what is still pending here",
+    )
 
 
 async def fail_versions(ctx: Context, versions: Sequence[int], error: SyncAgentError, tally: Tally) -> None:
@@ -224,7 +231,14 @@ def _take_changes(db: Database, now_ms: int, packs_bytes: int, namespace: int | 
     rows: list[Waiting] = []
     changes: list[Change] = []
     damaged: list[int] = []
-    for row in outbox.publishable(db, now_ms, MAX_CHANGES, namespace):
+    ready = outbox.publishable(db, now_ms, MAX_CHANGES, namespace)
+    folded: set[int] = set()
+    for row in ready:
+        if row.version_no is not None and row.version_no not in folded:
+            folded |= _fold_into(db, row.version_no)
+    for row in ready:
+        if row.version_no in folded:
+            continue
         try:
             changes.append(_change(db, row))
             rows.append(row)
@@ -246,9 +260,9 @@ def _change(db: Database, row: Waiting) -> Change:
 def _chain_before(db: Database, device: DeviceId, seq: int) -> bytes:
     if seq == 1:
         return chain_start(meta.vault_id(db), device)
-    previous = outbox.own_batch(db, seq - 1)
-    assert previous is not None, "batches are numbered without a gap"
-    return previous.chain
+    chain = outbox.own_chain(db, seq - 1)
+    assert chain is not None, "batches are numbered without a gap"
+    return chain
 
 
 def _owes_acknowledgement(db: Database, author: Author) -> bool:
@@ -259,12 +273,11 @@ def _owes_acknowledgement(db: Database, author: Author) -> bool:
 
 
 def _confirm(db: Database, seq: int, now_ms: int) -> int:
-    batch = outbox.own_batch(db, seq)
+    chain = outbox.own_chain(db, seq)
     count = outbox.confirm_batch(db, seq)
     meta.put(db, meta.LAST_PUBLISHED_AT, now_ms)
-    device = blobs.device_no(db, meta.device_id(db))
-    if batch is not None:
-        journals.advance(db, device, seq, batch.chain)
+    if chain is not None:
+        journals.advance(db, blobs.device_no(db, meta.device_id(db)), seq, chain)
     return count
 
 
@@ -273,13 +286,30 @@ def _fold_some(db: Database) -> int:
     for pair in outbox.superseded(db, _FOLD_AT_ONCE):
         if pair.older_no in dropped or pair.newer_no in dropped:
             continue  # its parents have just moved: the next round sees them as they are
-        try:
-            older = blobs.load_version(db, pair.older_no)
-            newer = blobs.load_version(db, pair.newer_no)
-        except CacheDamaged:
-            continue  # this pair stays as it is, the others fold
-        parents = inherit(newer.parents, {VersionId(older.id): older.parents})
-        blobs.replace_version(db, pair.newer_no, msgspec.structs.replace(newer, parents=parents))
-        blobs.delete_version(db, pair.older_no)
-        dropped.add(pair.older_no)
+        if _fold_pair(db, pair.older_no, pair.newer_no):
+            dropped.add(pair.older_no)
     return len(dropped)
+
+
+def _fold_into(db: Database, newer_no: int) -> set[int]:
+    """Fold all that a version about to be published replaces, also what was replaced since `fold` ran.
+
+    Published alone, it would name a version that others do not know and that this device may never be
+    able to send.
+    """
+    dropped: set[int] = set()
+    while folded := [no for no in outbox.superseded_by(db, newer_no) if _fold_pair(db, no, newer_no)]:
+        dropped.update(folded)
+    return dropped
+
+
+def _fold_pair(db: Database, older_no: int, newer_no: int) -> bool:
+    try:
+        older = blobs.load_version(db, older_no)
+        newer = blobs.load_version(db, newer_no)
+    except CacheDamaged:
+        return False  # this pair stays as it is, the others fold
+    parents = inherit(newer.parents, {VersionId(older.id): older.parents})
+    blobs.replace_version(db, newer_no, msgspec.structs.replace(newer, parents=parents))
+    blobs.delete_version(db, older_no)
+    return True

@@ -25,9 +25,11 @@ from syncagent.crypto.sealed import open_object
 from syncagent.engine.apply import Incoming, alarm, apply_batch
 from syncagent.engine.context import Context
 from syncagent.engine.gate import TransferGate
+from syncagent.engine.publish import copied
 from syncagent.engine.tasks import run_together
 from syncagent.errors import (
     BadResponse,
+    CacheDamaged,
     LimitExceeded,
     ObjectExists,
     ObjectNotFound,
@@ -35,6 +37,7 @@ from syncagent.errors import (
     RemoteForked,
     RemoteRolledBack,
     SyncAgentError,
+    Tampered,
     TooNew,
     Withheld,
     WrongVault,
@@ -63,6 +66,7 @@ class Pulled:
 
     batches: int = 0
     conflicts: set[int] = field(default_factory=set)
+    arrived: int = 0
     alarms: list[Alarm] = field(default_factory=list)
 
 
@@ -201,6 +205,7 @@ async def _apply_window(
             continue
         result.batches += 1
         result.conflicts |= applied.conflicts
+        result.arrived += applied.arrived
         result.alarms += applied.alarms
     stopped.update(first_failed)
 
@@ -262,14 +267,17 @@ async def _check_own_journal(ctx: Context, remote: Remote, result: Pulled) -> No
         names.batch_seq(name)
         for name in await list_names(remote, names.journal_prefix(ctx.device), after=after)
     }
-    if max(listed, default=0) > last:
-        raise _copied(f"the remote holds batch {max(listed)} of this device, which has issued {last}")
+    await _check_not_copied(ctx, remote, result, sorted(seq for seq in listed if seq > last), last)
     if confirmed == 0 or confirmed in listed:
         return
     shown = {names.batch_seq(name) for name in await list_names(remote, names.journal_prefix(ctx.device))}
     lost = [seq for seq in range(1, confirmed + 1) if seq not in shown]
     for seq in lost:
-        batch = await ctx.cache.read(partial(outbox.own_batch, seq=seq))
+        try:
+            batch = await ctx.cache.read(partial(outbox.own_batch, seq=seq))
+        except CacheDamaged as exc:
+            result.alarms.append(alarm(exc, names.batch_object(ctx.device, seq)))
+            continue
         if batch is not None:
             try:
                 await remote.put(names.batch_object(ctx.device, seq), batch.object)
@@ -281,19 +289,25 @@ async def _check_own_journal(ctx: Context, remote: Remote, result: Pulled) -> No
     result.alarms.append(alarm(error, f"journal {ctx.device.hex()}"))
 
 
+async def _check_not_copied(
+    ctx: Context, remote: Remote, result: Pulled, unknown: Sequence[int], last: int
+) -> None:
+    """A batch we did not issue and that opens as ours comes from a copy of this profile."""
+    for seq in unknown[:1]:
+        name = names.batch_object(ctx.device, seq)
+        try:
+            open_object(ctx.keys, name, await remote.get(name))
+        except (OpenError, TooNew, ObjectNotFound, BadResponse) as exc:
+            # Whoever holds the remote can list any name; only a device of the vault can seal under it.
+            error = Tampered(f"the remote shows a batch {seq} of this device that is none: {exc}")
+            result.alarms.append(alarm(error, name))
+        else:
+            raise copied(f"the remote holds batch {seq} of this device, which has issued {last}")
+
+
 async def _check_read_by_others(ctx: Context, beyond: Sequence[ShownHead]) -> None:
     """What others have read of our journal is ours: the remote may have been restored with this profile."""
     last = await ctx.cache.read(outbox.last_own_seq)
     for shown in beyond:
         if shown.device == ctx.device and shown.seq > last:
-            raise _copied(
-                f"another device has read batch {shown.seq} of this device, which has issued {last}"
-            )
-
-
-def _copied(what: str) -> RemoteForked:
-    return RemoteForked(
-        what,
-        safe="everything put on this device is kept and stays pending",
-        todo="this profile was copied or restored from a backup: join the vault again in a new folder",
-    )
+            raise copied(f"another device has read batch {shown.seq} of this device, which has issued {last}")

@@ -85,7 +85,7 @@ def mark_lost(db: Database, version_no: int, source: ChunkSource) -> bool:
             lost.append(number or 0)
     if not lost or not all(number and chunks.is_there(db, number) for number in lost):
         return False
-    touched = {head for number in lost for head in chunks.heads_sharing_packs(db, number)}
+    touched = {head for number in lost for head in chunks.heads_with_chunk(db, number)}
     for number in lost:
         chunks.forget_here(db, number)
     for head in touched:

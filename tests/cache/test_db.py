@@ -190,6 +190,7 @@ def test_a_large_value_on_a_damaged_page_costs_only_itself(damaged: Database) ->
 
 def test_a_connection_that_could_not_be_set_up_is_not_used(db: Database) -> None:
     good = db.path.with_name("good")
+    db._disconnect()
     db.path.rename(good)
     db.path.write_bytes(content(3, 3 * PAGE))
     with pytest.raises(DamagedConnection):

@@ -12,9 +12,9 @@ from tests.cli.shell import PASSPHRASE, Shell
 
 
 @pytest.fixture
-def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+def bare(tmp_path: Path) -> Shell:
     """A device without a vault."""
-    return Shell(tmp_path / "home", monkeypatch)
+    return Shell(tmp_path / "home")
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def shell(bare: Shell) -> Shell:
 
 
 @pytest.fixture
-def other(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+def other(shell: Shell, tmp_path: Path) -> Shell:
     """A second device of the same vault."""
-    second = Shell(tmp_path / "other-home", monkeypatch)
+    second = Shell(tmp_path / "other-home")
     second.profile.parent.mkdir(parents=True)
     join = partial(
         syncagent.join_vault,

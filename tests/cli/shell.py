@@ -56,9 +56,8 @@ class Stdout(io.BytesIO):
 class Shell:
     """One user at one device: everything lies below `home`."""
 
-    def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, home: Path) -> None:
         self.home = home
-        self._monkeypatch = monkeypatch
 
     @property
     def environment(self) -> dict[str, str]:
@@ -78,7 +77,7 @@ class Shell:
         """Run the command in this process."""
         out, err = Stdout(), io.StringIO()
         wanted = {**self.environment, **(environment or {})}
-        with self._monkeypatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch:
             for name in [name for name in os.environ if name.startswith("SYNCAGENT_")]:
                 patch.delenv(name)
             for name, value in wanted.items():
@@ -99,7 +98,7 @@ class Shell:
     ) -> "subprocess.Popen[bytes]":
         """Start the command as a process without a terminal. Its pipes are the caller's to choose."""
         variables = {**os.environ, **self.environment, **(environment or {})}
-        for name in without:
+        for name in (*without, "PYTHONUNBUFFERED"):
             variables.pop(name, None)
         return subprocess.Popen(
             [sys.executable, "-m", "syncagent.cli", *arguments],

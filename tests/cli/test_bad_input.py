@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 import syncagent
+from syncagent.model import SyncStatus
 from tests.cli.shell import PASSPHRASE, Shell
 
 KEPT = {"kept": b"kept before", "synced": b"sent before"}
@@ -42,8 +43,8 @@ def _empty_remote(shell: Shell) -> None:
 
 def _other_remote(shell: Shell) -> None:
     _remove_remote(shell)
-    shell("init", "--vault", "b").ok()
-    shutil.copytree(shell.remote.with_name("b"), shell.remote)
+    shell("init", "--vault", "c").ok()
+    shutil.copytree(shell.remote.with_name("c"), shell.remote)
 
 
 def _restore_remote(shell: Shell) -> None:
@@ -132,7 +133,10 @@ def _filled(arguments: tuple[str, ...], shell: Shell) -> list[str]:
     return filled
 
 
-async def _fill(shell: Shell) -> None:
+async def _make(shell: Shell) -> None:
+    await syncagent.create_vault(
+        shell.profile, remote=shell.remote.as_uri(), passphrase=PASSPHRASE, kdf=syncagent.FLOOR_KDF
+    )
     async with syncagent.open_vault(shell.profile, passphrase=PASSPHRASE) as vault:
         await vault.namespace("n").put("synced", KEPT["synced"])
         await vault.sync()
@@ -141,17 +145,31 @@ async def _fill(shell: Shell) -> None:
 
 async def _check_nothing_lost(shell: Shell) -> None:
     async with syncagent.open_vault(shell.profile, passphrase=PASSPHRASE) as vault:
-        page = await vault.namespace("n").list()
-        assert {blob.id for blob in page.blobs} == set(KEPT)
+        notes = vault.namespace("n")
+        states = {blob.id: blob.status for blob in (await notes.list()).blobs}
+        assert states == {"synced": SyncStatus.SYNCED, "kept": SyncStatus.PENDING_UPLOAD}
         for blob_id, content in KEPT.items():
-            assert (await vault.namespace("n").get(blob_id)).data == content
-        assert (await vault.sync()).sent == 1
+            assert (await notes.get(blob_id)).data == content
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One home for all cases: what one of them broke, the next would see."""
+    folder = tmp_path_factory.mktemp("bad-input") / "home"
+    shell = Shell(folder)
+    shell.profile.parent.mkdir(parents=True)
+    anyio.run(_make, shell)
+    return folder
+
+
+@pytest.fixture
+def shared(home: Path) -> Shell:
+    return Shell(home)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_bad_input(name: str, shell: Shell) -> None:
-    case = CASES[name]
-    anyio.run(_fill, shell)
+def test_bad_input(name: str, shared: Shell) -> None:
+    case, shell = CASES[name], shared
     case.prepare(shell)
     before = {path for path in shell.home.rglob("*") if "default" not in path.parts}
     environment = {} if case.passphrase is None else {"SYNCAGENT_PASSPHRASE": case.passphrase}
@@ -171,8 +189,8 @@ def test_bad_input(name: str, shell: Shell) -> None:
 @pytest.mark.parametrize(
     "name", ["wrong passphrase", "put without FILE", "rm of nothing", "init onto a remote that is in use"]
 )
-def test_errors_as_json(name: str, shell: Shell) -> None:
-    case = CASES[name]
+def test_errors_as_json(name: str, shared: Shell) -> None:
+    case, shell = CASES[name], shared
     environment = {} if case.passphrase is None else {"SYNCAGENT_PASSPHRASE": case.passphrase}
     done = shell("--json", *_filled(case.arguments, shell), environment=environment)
     done.failed(case.code)

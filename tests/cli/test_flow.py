@@ -10,8 +10,8 @@ from tests.cli.shell import Shell
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
-    return Shell(tmp_path / "elsewhere", monkeypatch)
+def elsewhere(tmp_path: Path) -> Shell:
+    return Shell(tmp_path / "elsewhere")
 
 
 def test_a_first_use(bare: Shell, elsewhere: Shell, tmp_path: Path) -> None:

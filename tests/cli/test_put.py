@@ -87,6 +87,7 @@ def test_links_and_special_files_are_skipped(shell: Shell, tree: Path, tmp_path:
     assert done.code == 0
     assert done.out == "put 1 blob (4 B) into n, 4 skipped\n"
     assert done.err.count("\n") == done.err.count("was skipped") == 4
+    assert done.err.count("a symbolic link") == 3
     assert ids(shell) == ["file"]
     assert shell("put", "n/", str(tree), "-r", "-q").ok().out == ""
 

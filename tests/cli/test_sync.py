@@ -1,7 +1,9 @@
 """Rounds from the command: reports, waiting for another one, interruption."""
 
+import fcntl
 import os
 import signal
+import termios
 from pathlib import Path
 
 import pytest
@@ -87,8 +89,10 @@ def test_an_interrupted_put_leaves_no_blob(shell: Shell) -> None:
     read_end, write_end = os.pipe()
     process = shell.process("put", "n/a", "-", stdin=read_end, stderr=-1)
     os.close(read_end)
-    with open(write_end, "wb", buffering=0) as pipe:
-        pipe.write(b"half" * (1 << 20))  # returns when most of it was read: the put is under way
+    with os.fdopen(write_end, "wb", buffering=0) as pipe:
+        pipe.write(b"half" * (1 << 20))
+        while fcntl.ioctl(write_end, termios.FIONREAD, b"\0" * 4) != b"\0" * 4:
+            assert process.poll() is None  # until all was read: the put is under way
         os.kill(process.pid, signal.SIGINT)
         # The input has not ended, and the command does not wait for that.
         _, err = process.communicate(timeout=60)

@@ -1,4 +1,7 @@
-"""The vault that every engine test starts from, made once and copied."""
+"""The vault that every engine test starts from, made once and copied.
+
+Tables of bad input run on one backend each, for what they try is not asynchronous; all else runs on both.
+"""
 
 import shutil
 from collections.abc import Iterator

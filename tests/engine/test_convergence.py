@@ -281,7 +281,7 @@ async def _run(template: World, folder: Path, steps: list[Step]) -> None:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @settings(
-    max_examples=40,
+    max_examples=35,
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -71,6 +71,7 @@ async def put_three(world: World) -> str:
         return await pack_of(vault, "bad")
 
 
+@pytest.mark.parametrize("anyio_backend", ["trio"])
 @pytest.mark.parametrize("at", [-20, 0, 5, 10, 100, 200_000])
 async def test_a_flipped_byte_anywhere_in_a_pack_fails_its_blob_alone_with_the_evidence(
     world: World, at: int

@@ -165,9 +165,9 @@ async def test_content_that_is_at_the_remote_already_is_folded_too(world: World)
 
 async def test_more_edits_than_are_folded_at_once_still_become_one(world: World) -> None:
     async with world.open("a") as vault:
-        for number in range(450):
+        for number in range(250):
             await vault.namespace("notes").put("x", b"%d" % number, replace=True)
         assert (await vault.sync()).sent == 1
     await world.sync("b")
     async with world.open("b") as vault:
-        assert (await vault.namespace("notes").get("x")).data == b"449"
+        assert (await vault.namespace("notes").get("x")).data == b"249"

@@ -87,6 +87,7 @@ async def test_a_creation_interrupted_at_any_call_leaves_nothing_or_a_whole_vaul
             assert was_stopped
             if how != "refused":  # then it may take back what it left
                 assert place.names() == []
+                continue
             await place.create("a")  # and nothing is in the way of another try
         await works(place, "a")
         if not was_stopped:

@@ -108,6 +108,7 @@ async def test_a_batch_left_out_is_withheld_and_what_comes_before_it_is_applied(
         assert set(await listed(vault)) == {"n0", "n1", "n2", "n3", "other"}
 
 
+@pytest.mark.parametrize("anyio_backend", ["trio"])
 @pytest.mark.parametrize("at", [-1, 0, 4, 39, 60])
 async def test_an_altered_batch_stops_its_journal_until_the_bytes_are_right_again(
     world: World, at: int
@@ -152,6 +153,7 @@ async def test_nothing_behind_an_altered_batch_is_read_however_long_the_journal(
     assert len(await blobs_of(world, "c")) == 4 - (len(names_a) - 40)
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("data", [b"x", b"SAO1" + bytes(200), bytes(40), b"SAP1" + bytes(500)])
 async def test_garbage_under_a_batchs_name_stops_its_journal_alone(world: World, data: bytes) -> None:
     first, _ = await two_writers(world)
@@ -341,6 +343,7 @@ async def test_another_vault_is_refused_before_anything_is_sent(world: World) ->
     assert [call.method for call in remote.calls] == ["get"]
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize(
     "data",
     [

@@ -74,6 +74,7 @@ async def test_bytes_a_file_and_a_stream_give_the_same_version_and_arrive_whole(
         assert set((await statuses(vault)).values()) == {"SYNCED"}
 
 
+@pytest.mark.parametrize("anyio_backend", ["trio"])
 @pytest.mark.parametrize("step", [1000, CHUNK_SIZE, CHUNK_SIZE + 1, 3 * MIB])
 async def test_a_stream_may_come_in_pieces_of_any_size(world: World, step: int) -> None:
     data = content(9 * MIB + 5)
@@ -177,6 +178,7 @@ def rewrite(path: Path) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("size", [10_000, 2 * MIB, 20 * MIB])
 @pytest.mark.parametrize("change", [shrink, grow, rewrite])
 async def test_a_file_that_changes_while_it_is_read_is_not_stored(
@@ -203,6 +205,7 @@ async def test_a_file_that_vanishes_while_it_is_read_was_read_whole(world: World
         assert (await vault.namespace("notes").get("x")).data == content(9 * MIB)
 
 
+@pytest.mark.parametrize("anyio_backend", ["trio"])
 @pytest.mark.parametrize("what", ["nothing", "a directory", "a pipe", "below a file"])
 async def test_what_is_no_file_is_a_changed_source(world: World, tmp_path: Path, what: str) -> None:
     path = tmp_path / "source"

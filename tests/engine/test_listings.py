@@ -73,6 +73,7 @@ LIES: dict[str, Page] = {
 }
 
 
+@pytest.mark.parametrize("anyio_backend", ["trio"])
 @pytest.mark.parametrize("lie", LIES)
 async def test_a_listing_that_breaks_the_rules_is_refused_and_nothing_is_changed(
     world: World, lie: str

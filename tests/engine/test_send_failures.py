@@ -192,6 +192,7 @@ async def test_a_blob_is_tried_at_the_times_its_failures_give_and_once_a_day_whe
         assert await statuses(vault) == {"bad": "SYNCED"}
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("dice", [0.0, 0.25, 0.999])
 async def test_the_dice_decide_between_half_the_bound_and_all_of_it(world: World, dice: float) -> None:
     world.dice = dice
