@@ -11,19 +11,20 @@ PACKAGE = Path(__file__).parent.parent / "syncagent"
 BELOW: dict[str, set[str]] = {
     # What each part may import of the others; itself always. Drawn in docs/design.md.
     "errors": set(),
+    "times": set(),
     "names": {"errors"},
     "model": {"errors"},
     "config": {"errors"},
     "crypto": {"names", "model", "errors"},
-    "cache": {"crypto", "names", "model", "errors"},
+    "cache": {"crypto", "names", "model", "errors", "times"},
     "journal": {"crypto", "names", "model", "errors"},
     "remote": {"crypto", "names", "model", "errors"},
     "engine": {"cache", "journal", "remote", "crypto", "names", "model", "errors"},
     "upkeep": {"cache", "journal", "remote", "crypto", "names", "model", "errors"},
     "folders": {"cache", "journal", "remote", "crypto", "names", "model", "errors"},
     # The vault is one layer of several files; within it `membership` is the top and `reader` the bottom.
-    "reader": {"engine", "cache", "model", "errors"},
-    "namespace": {"reader", "engine", "cache", "journal", "crypto", "names", "model", "errors"},
+    "reader": {"engine", "cache", "model", "errors", "times"},
+    "namespace": {"reader", "engine", "cache", "journal", "crypto", "names", "model", "errors", "times"},
     "vault": {
         "namespace", "engine", "folders", "upkeep", "cache", "journal", "remote", "crypto", "names", "model",
         "errors",

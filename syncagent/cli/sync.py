@@ -113,7 +113,7 @@ def _listener(output: Output) -> Iterator[Listener | None]:
         if not progress.total:
             return
         if progress.phase not in tasks:
-            tasks[progress.phase] = bars.add_task(progress.phase, size="")
+            tasks[progress.phase] = bars.add_task(progress.phase, total=progress.total, size="")
         bars.update(
             tasks[progress.phase],
             completed=progress.done,

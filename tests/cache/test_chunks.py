@@ -140,7 +140,7 @@ def test_a_pack_known_before_gains_what_is_new(desk: Desk) -> None:
         chunks.load_record(desk.db, number + 1)
 
 
-def test_giving_up_content_here_keeps_what_only_this_device_has(desk: Desk, tmp_path: Path) -> None:
+def test_giving_up_a_chunk_here_keeps_the_others_of_its_pack_files(desk: Desk, tmp_path: Path) -> None:
     one, two = desk.put("a", DATA), desk.put("b", b"two")
     for version in (one, two):
         forget_payload(desk, desk.chunk_number(version))
@@ -149,20 +149,22 @@ def test_giving_up_content_here_keeps_what_only_this_device_has(desk: Desk, tmp_
     (tmp_path / "file").write_bytes(DATA)
     outside(desk, tmp_path / "file", desk.chunk_number(one), 0)
     chunks.forget_here(desk.db, desk.chunk_number(one))
-    assert desk.db.all("SELECT is_remote, has_file FROM pack ORDER BY no") == [(1, 0), (0, 1)]
+    assert not chunks.is_here(desk.db, desk.chunk_number(one))
     assert desk.db.scalar("SELECT count(*) FROM outside_chunk") == 0
     assert desk.read(two) == b"two"
 
 
-def test_heads_that_share_a_pack(desk: Desk) -> None:
+def test_heads_with_a_chunk(desk: Desk) -> None:
     one, two, three = desk.put("a", b"1"), desk.put("b", b"2"), desk.put("c", b"3")
     old = desk.put("d", b"4")
     desk.put("d", b"5")
     desk.send(b"1", b"2", b"4")
     desk.send(b"3")
-    found = chunks.heads_sharing_packs(desk.db, desk.chunk_number(one))
-    assert sorted(found) == sorted([desk.number(one), desk.number(two)])
-    assert desk.number(three) not in found and desk.number(old) not in found
+    copy = desk.put("e", b"1")
+    found = chunks.heads_with_chunk(desk.db, desk.chunk_number(one))
+    assert sorted(found) == sorted([desk.number(one), desk.number(copy)])
+    assert not {desk.number(two), desk.number(three), desk.number(old)} & set(found)
+    assert chunks.heads_with_chunk(desk.db, desk.chunk_number(old)) == []
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])

@@ -1,9 +1,12 @@
 """The queue of what waits to be published, and the batches it becomes."""
 
+import pytest
+
 from syncagent.cache import chunks, outbox
 from syncagent.cache.db import Database
 from syncagent.cache.outbox import Superseded
 from syncagent.cache.packfiles import pack_path
+from syncagent.errors import CacheDamaged
 from syncagent.model import PackRecord, SyncStatus, Version
 
 from .samples import NOW_MS, Desk
@@ -224,3 +227,18 @@ def test_a_pack_file_of_which_a_chunk_was_sealed_anew_is_not_sent_as_it_is(desk:
     file_of(desk, b"1", b"2", b"3")
     newer, _ = file_of(desk, b"2")
     assert packs_to_send(desk) == [None, newer, None]
+
+
+def test_a_batch_that_is_damaged_in_the_outbox_is_never_sent(desk: Desk) -> None:
+    """Zeroed bytes under our next number would end this device's journal for every other one."""
+    desk.put("a", b"1")
+    desk.send(b"1")
+    seq = desk.cut()
+    desk.db.execute(
+        "UPDATE payload SET bytes = zeroblob(length(bytes)) WHERE no = (SELECT payload_no FROM own_batch)"
+    )
+    with pytest.raises(CacheDamaged):
+        outbox.unconfirmed_batch(desk.db)
+    with pytest.raises(CacheDamaged):
+        outbox.own_batch(desk.db, seq)
+    assert outbox.own_chain(desk.db, seq) is not None

@@ -188,7 +188,7 @@ def fill(db: Database, rows: int) -> None:
         numbers + "INSERT INTO upload (version_no, priority) SELECT i, 1 + i % 4 FROM n",
         numbers + "INSERT INTO download (version_no, priority) SELECT i, 1 + i % 4 FROM n",
         "INSERT INTO pack VALUES (1, x'01', 1, 1, x'00', 1, 0, 0, 1)",
-        numbers + "INSERT INTO pack_chunk SELECT 1, i, i, i, 1, 10, 0 FROM n WHERE i % 10 = 0",
+        numbers + "INSERT INTO pack_chunk SELECT 1, i, i, i, 1, 10, 0, 0 FROM n WHERE i % 10 = 0",
     ):
         db.execute(sql)
 
@@ -261,7 +261,7 @@ def test_what_is_asked_per_blob_uses_an_index(large: Recording) -> None:
     chunks.is_here(large, 5)
     chunks.is_there(large, 5)
     chunks.is_complete(large, 5)
-    chunks.heads_sharing_packs(large, 10)
+    chunks.heads_with_chunk(large, 10)
     downloads.missing_chunks(large, [1, 2, 3])
     downloads.remote_places(large, [1, 2, 3])
     chunks.places(large, [1, 2, 3])

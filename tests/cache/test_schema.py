@@ -260,7 +260,7 @@ def record_sent(desk: Desk, chunk_no: int) -> None:
         "INSERT INTO pack (id, size, epoch, salt, is_remote, has_file) VALUES (?, 0, 1, ?, 1, 0)",
         (chunk_no.to_bytes(32, "big"), bytes(32)),
     )
-    desk.db.execute("INSERT INTO pack_chunk VALUES (?, 0, ?, 40, 17, 1, 0)", (pack, chunk_no))
+    desk.db.execute("INSERT INTO pack_chunk VALUES (?, 0, ?, 40, 17, 1, 0, 0)", (pack, chunk_no))
 
 
 def arrive(desk: Desk, namespace: str, blob_id: str, number: int) -> None:

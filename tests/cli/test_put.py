@@ -2,10 +2,13 @@
 
 import errno
 import os
+import threading
 import unicodedata
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from syncagent.cli import put as put_module
@@ -42,6 +45,38 @@ def test_a_file_larger_than_a_row_from_file_and_stdin(shell: Shell, tmp_path: Pa
     shell("put", "n/stdin", "-", stdin=data).ok()
     assert shell("get", "n/file").ok().stdout == data
     assert shell("get", "n/stdin").ok().stdout == data
+
+
+def test_waiting_for_input_can_be_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_end, write_end = os.pipe()
+
+    async def read(pieces: list[bytes]) -> None:
+        async for piece in put_module._stdin_pieces():
+            pieces.append(piece)
+
+    async def interrupt() -> list[bytes]:
+        pieces: list[bytes] = []
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read, pieces)
+            while not pieces:
+                await anyio.lowlevel.checkpoint()
+            await anyio.wait_all_tasks_blocked()
+            tasks.cancel_scope.cancel()
+        return pieces
+
+    with os.fdopen(read_end) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        # Should a read wait in a thread after all, this ends it, and the test fails instead of hanging.
+        rescue = threading.Timer(10, os.close, [write_end])
+        rescue.start()
+        try:
+            os.write(write_end, b"piece")
+            assert anyio.run(interrupt) == [b"piece"]
+            assert rescue.is_alive()
+        finally:
+            rescue.cancel()
+            rescue.join()
+    os.close(write_end)
 
 
 def test_a_tree(shell: Shell, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,8 @@ import anyio
 import pytest
 
 from syncagent import names
-from syncagent.errors import ObjectRefused, RemoteForked, Unreachable
+from syncagent.crypto.sealed import seal_object
+from syncagent.errors import ObjectRefused, OpenError, RemoteForked, Unreachable
 from syncagent.journal.batch import VersionChange
 from syncagent.model import SyncStatus
 from syncagent.remote.memory import MemoryRemote
@@ -229,7 +230,8 @@ async def test_a_batch_that_meets_other_bytes_only_when_it_is_put_is_a_fork_too(
                 and call.name.startswith(names.JOURNAL)
                 and call.name not in world.names()
             ):
-                await world.replace(call.name, b"not ours")
+                keys = vault.parts()[0].keys
+                await world.replace(call.name, seal_object(keys, call.name, b"a copy's batch"))
 
         remote.before = intrude
         with pytest.raises(RemoteForked):
@@ -238,6 +240,29 @@ async def test_a_batch_that_meets_other_bytes_only_when_it_is_put_is_a_fork_too(
         status = await vault.status()
         assert status.counts[SyncStatus.PENDING_UPLOAD] == 1
         assert status.reasons and status.reasons[0].startswith("RemoteForked")
+
+
+async def test_bytes_that_do_not_open_in_the_place_of_a_batch_are_no_copy_of_this_device(
+    world: World,
+) -> None:
+    """Whoever holds the remote can write any bytes under any name; nobody need give up a profile for it."""
+    await world.put("a", x=b"one")
+    remote = world.remote()
+
+    async with world.open("a", remote) as vault:
+
+        async def intrude(call: Call) -> None:
+            if (
+                call.method == "put"
+                and call.name.startswith(names.JOURNAL)
+                and call.name not in world.names()
+            ):
+                await world.replace(call.name, b"not ours")
+
+        remote.before = intrude
+        with pytest.raises(OpenError):
+            await vault.sync()
+        assert await statuses(vault) == {"x": "PENDING_UPLOAD"}
 
 
 async def test_a_batch_said_to_exist_and_not_given_is_tried_again_later(world: World) -> None:

@@ -1,0 +1,97 @@
+"""What the README shows is run: its transcripts line by line, its example as it stands."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+PASSPHRASE = "correct horse battery"
+
+
+def _between(start: str, stop: str, language: str) -> str:
+    text = README.read_text(encoding="utf-8")
+    found = re.search(
+        f"<!-- {re.escape(start)}.*?-->\n```{language}\n(.*?)```\n<!-- /{stop} -->", text, re.DOTALL
+    )
+    assert found is not None, start
+    return found.group(1)
+
+
+def _steps(transcript: str) -> list[tuple[str, str]]:
+    """(command, what it is said to print): an ellipsis stands for anything on a line."""
+    steps: list[tuple[str, str]] = []
+    for line in transcript.splitlines():
+        if line.startswith("$ "):
+            steps.append((line[2:], ""))
+        else:
+            steps[-1] = (steps[-1][0], steps[-1][1] + line + "\n")
+    return steps
+
+
+def _matches(said: str, printed: str) -> bool:
+    pattern = "".join(".*" if part == "…" else re.escape(part) for part in re.split("(…)", said))
+    return re.fullmatch(pattern, printed) is not None
+
+
+def _run(steps: list[tuple[str, str]], folder: Path, environment: dict[str, str]) -> str:
+    everything = ""
+    for command, said in steps:
+        if command.startswith("export "):
+            name, value = command.removeprefix("export ").split("=")
+            environment[name] = value
+            continue
+        syncagent = f"{shlex.quote(sys.executable)} -m syncagent.cli"
+        done = subprocess.run(
+            re.sub(r"\bsyncagent\b(?=\s)", lambda _: syncagent, command),
+            shell=True,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (command, done.stderr)
+        if said:
+            assert _matches(said, done.stdout), (command, done.stdout)
+        everything += done.stdout
+    return everything
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the transcript is of a POSIX shell")
+def test_the_transcripts_are_what_the_commands_print(tmp_path: Path) -> None:
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "SYNCAGENT_HOME": "first",
+        "SYNCAGENT_PASSPHRASE": PASSPHRASE,
+        "PYTHONPATH": str(README.parent),
+    }
+    printed = _run(_steps(_between("transcript: tests", "transcript", "console")), tmp_path, environment)
+    (remote,) = re.findall(r"file://\S+", printed)
+    environment["REMOTE"] = remote
+    _run(_steps(_between("transcript: second device", "transcript", "console")), tmp_path, environment)
+    assert (tmp_path / "copy.txt").read_text() == "hello world\n"
+
+
+def test_the_example_of_the_library_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scope: dict[str, object] = {}
+    exec(_between("example: tests", "example", "python"), scope)
+    main = scope["main"]
+    assert callable(main)
+    anyio.run(main, str(tmp_path / "home"), f"file://{tmp_path}/remote")
+    printed = capsys.readouterr().out
+    assert "write this down: " in printed
+    assert "b'second draft' Ideas 2" in printed
+    assert "1 sent, 0 fetched" in printed
+
+
+def test_the_commands_to_try_and_to_develop_are_the_ones_that_are_checked() -> None:
+    checks = (README.parent / ".ci" / "run").read_text(encoding="utf-8")
+    commands = re.findall(r"^    (python3 -m venv .*)$", README.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(commands) == 2
+    assert all(f"\n{command}\n" in checks for command in commands)
