@@ -11,6 +11,7 @@ import pytest
 
 README = Path(__file__).parent.parent / "README.md"
 PASSPHRASE = "correct horse battery"
+_COMMAND = f"{shlex.quote(sys.executable)} -m syncagent.cli"
 
 
 def _between(start: str, stop: str, language: str) -> str:
@@ -45,9 +46,8 @@ def _run(steps: list[tuple[str, str]], folder: Path, environment: dict[str, str]
             name, value = command.removeprefix("export ").split("=")
             environment[name] = value
             continue
-        syncagent = f"{shlex.quote(sys.executable)} -m syncagent.cli"
         done = subprocess.run(
-            re.sub(r"\bsyncagent\b(?=\s)", lambda _: syncagent, command),
+            re.sub(r"\bsyncagent\b(?=\s)", lambda _: _COMMAND, command),
             shell=True,
             cwd=folder,
             env=environment,
