@@ -284,7 +284,8 @@ async def _check_own_journal(ctx: Context, remote: Remote, result: Pulled) -> No
             except ObjectExists:
                 continue  # shown late
     error = RemoteRolledBack(
-        f"the remote had lost {len(lost)} batches of this device; they were put there again"
+        f"the remote had lost {len(lost)} batches of this device; they were put there again,"
+        " but content it lost with them is not sent again yet: keep this device"
     )
     result.alarms.append(alarm(error, f"journal {ctx.device.hex()}"))
 
