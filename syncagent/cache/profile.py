@@ -11,7 +11,6 @@ remote. Nothing in the folder holds a key or a plaintext byte outside `cache.db`
 import contextlib
 import errno
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +126,8 @@ def publish_profile(temporary: Path, folder: Path) -> None:
 
 def discard_profile(temporary: Path) -> None:
     """Remove a profile that was never published."""
+    import shutil  # here, because every command opens a profile and hardly any discards one
+
     shutil.rmtree(temporary, ignore_errors=True)
 
 

@@ -283,55 +283,6 @@ async def test_a_batch_said_to_exist_and_not_given_is_tried_again_later(world: W
     assert (await world.sync("b")).fetched == 1
 
 
-# Nothing to do -----------------------------------------------------------------------------------
-
-
-def _files(world: World, name: str) -> dict[str, bytes]:
-    folder = world.folder / name
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "sync.lock" and not path.name.endswith("-shm")
-    }
-
-
-@pytest.mark.parametrize("name", ["a", "b"])
-async def test_a_second_sync_writes_nothing_here_or_there(world: World, name: str) -> None:
-    await world.put_and_sync("a", x=b"one", y=LARGE)
-    async with world.open("a") as vault:
-        await vault.namespace("notes").delete("x")
-        await vault.sync()
-    await world.sync("b")  # b only fetches
-    remote = world.remote()
-    async with world.open(name, remote) as vault:
-        await vault.sync()
-        objects = dict(world.store.objects)
-        files = _files(world, name)
-        remote.calls.clear()
-        report = await vault.sync()
-        assert (report.sent, report.fetched, report.sent_bytes, report.fetched_bytes) == (0, 0, 0, 0)
-        assert _files(world, name) == files
-    assert world.store.objects == objects
-    assert {call.method for call in remote.calls} == {"get", "list"}
-    assert remote.called("get") == [names.VAULT]
-
-
-async def test_a_device_that_only_reads_says_so_once_a_day(world: World) -> None:
-    await world.put_and_sync("a", x=b"one")
-    await world.sync("b")
-    before = len(world.store.objects)
-    world.clock.now += 24 * 3600 - 1
-    await world.sync("b")
-    assert len(world.store.objects) == before
-    world.clock.now += 1
-    await world.sync("b")
-    assert len(world.store.objects) == before + 1
-    await world.sync("b")
-    world.clock.now += 24 * 3600
-    await world.sync("b")
-    assert len(world.store.objects) == before + 1, "nothing new was read since"
-
-
 # Packs that wait for their batch -------------------------------------------------------------------
 
 

@@ -5,7 +5,6 @@ import pytest
 from syncagent import names
 from syncagent.cache import journals
 from syncagent.crypto.sealed import seal_object
-from syncagent.errors import RemoteRolledBack, TooNew, WrongVault
 from syncagent.journal.batch import encode_batch
 from syncagent.model import DeviceId
 from syncagent.vault import Vault
@@ -294,6 +293,47 @@ async def test_two_devices_that_were_shown_different_histories_find_out(world: W
     shown_to_b()
 
 
+async def test_a_batch_that_others_have_read_differently_is_not_applied_when_it_is_shown_at_last(
+    world: World,
+) -> None:
+    world.clone("a", "copy")
+    await world.put_and_sync("a", x=b"to b")
+    [device] = await device_ids(world, "a")
+    await world.sync("b")
+    await world.put("b", y=b"b has read a")
+    async with world.open("b") as vault:
+        await vault.send_missing()
+    world.hide(journal(world, device)[-1])
+    assert kinds(await world.sync("c")) == ["Withheld"]
+    await world.put("copy", x=b"to c")
+    async with world.open("copy") as vault:
+        await vault.send_missing()
+    async with world.open("c") as vault:
+        assert kinds(await vault.sync()) == ["RemoteForked"]
+        assert set(await listed(vault)) == {"y"}
+
+
+async def test_an_edit_that_comes_before_what_it_edits_supersedes_it_and_its_content_is_not_fetched(
+    world: World,
+) -> None:
+    await world.put_and_sync("a", x=b"old")
+    [old_pack] = world.names(names.PACKS)
+    await world.sync("b")
+    await world.put_and_sync("b", x=b"edited")
+    [device] = await device_ids(world, "a")
+    bring_back = world.hide(journal(world, device)[-1])
+    remote = world.remote()
+    async with world.open("c", remote) as vault:
+        assert kinds(await vault.sync()) == ["Withheld"]
+        assert (await vault.namespace("notes").get("x")).data == b"edited"
+        bring_back()
+        report = await vault.sync()
+        assert (kinds(report), report.conflicts) == ([], 0)
+        assert (await vault.namespace("notes").get("x")).data == b"edited"
+        assert not (await listed(vault))["x"].conflict
+    assert old_pack not in remote.called("get")
+
+
 async def test_batches_go_in_after_those_their_author_had_read(world: World) -> None:
     """No conflict appears for a moment: the edit is merged after what it edits, whatever the device ids."""
     for _ in range(3):
@@ -308,56 +348,3 @@ async def test_batches_go_in_after_those_their_author_had_read(world: World) -> 
         assert not (await listed(vault))["x"].conflict
         heads = await batches(world, vault)
         assert heads
-
-
-# The vault itself ----------------------------------------------------------------------------------
-
-
-async def test_a_missing_vault_object_is_a_rollback_and_is_never_made_again(world: World) -> None:
-    world.hide(names.VAULT)
-    await world.put("a", x=b"x")
-    before = set(world.names())
-    async with world.open("a") as vault:
-        with pytest.raises(RemoteRolledBack):
-            await vault.sync()
-        assert await statuses(vault) == {"x": "PENDING_UPLOAD"}
-    assert set(world.names()) == before
-
-
-async def test_an_emptied_remote_is_a_rollback(world: World) -> None:
-    await world.put_and_sync("a", x=b"x")
-    world.store.objects.clear()
-    async with world.open("a") as vault:
-        with pytest.raises(RemoteRolledBack):
-            await vault.sync()
-        assert (await vault.namespace("notes").get("x")).data == b"x"
-    assert not world.store.objects
-
-
-async def test_another_vault_is_refused_before_anything_is_sent(world: World) -> None:
-    await world.replace(names.VAULT, b'{"format":1,"vault_id":"' + b"00" * 16 + b'"}')
-    await world.put("a", x=b"x")
-    remote = world.remote()
-    with pytest.raises(WrongVault):
-        await world.sync("a", remote)
-    assert [call.method for call in remote.calls] == ["get"]
-
-
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"x",
-        b"{}",
-        b"[]",
-        b'{"format":2,"vault_id":"' + b"00" * 16 + b'"}',
-        b'{"format":1,"vault_id":"00"}',
-        b'{"format":1,"vault_id":"zz"}',
-        b'{"format":1,"vault_id":"' + b"00" * 16 + b'","more":1}',
-        b"[" * 3000,
-    ],
-)
-async def test_a_garbled_vault_object_is_too_new(world: World, data: bytes) -> None:
-    await world.replace(names.VAULT, data)
-    with pytest.raises(TooNew):
-        await world.sync("a")

@@ -14,7 +14,7 @@ from syncagent.cache.chunks import ChunkSource
 from syncagent.cache.db import Database
 from syncagent.crypto.chunk import content_digest, digest_of
 from syncagent.engine.local import NewContent, store_content
-from syncagent.errors import SourceChanged
+from syncagent.errors import BlobExists, SourceChanged
 from syncagent.model import CHUNK_SIZE, SMALL_BLOB, ChunkId
 from tests.engine.world import World, listed, rows, statuses
 
@@ -131,6 +131,17 @@ async def test_a_stop_in_the_middle_of_a_stream_of_content_leaves_nothing_behind
             async for chunk in reader:
                 assert chunk == content(6 * MIB)[:MIB]
                 break
+
+
+async def test_a_put_that_is_refused_leaves_no_file(world: World) -> None:
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.put("x", content(2 * MIB))
+        before = pack_files(world, "a")
+        with pytest.raises(BlobExists):
+            await notes.put("x", content(2 * MIB, seed=2))
+        assert pack_files(world, "a") == before
+        assert (await notes.get("x")).data == content(2 * MIB)
 
 
 class ChangingPath(PosixPath):
