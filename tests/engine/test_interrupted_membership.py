@@ -52,12 +52,18 @@ async def _create_stopped_at(place: Place, number: int, how: str) -> bool:
             if call >= number:
                 raise Forbidden("no more")
 
+        def lose(call: int) -> None:
+            if call == number:
+                raise Forbidden("done, and denied")
+
         def cancel(call: int) -> None:
             if call == number:
                 scope.cancel()
 
         if how == "refused":
             led.before = refuse
+        elif how == "answer lost":
+            led.after = lose
         elif how == "cancelled before":
             led.before = cancel
         else:
@@ -71,7 +77,7 @@ async def _create_stopped_at(place: Place, number: int, how: str) -> bool:
     return scope.cancelled_caught or led.calls >= number
 
 
-@pytest.mark.parametrize("how", ["refused", "cancelled before", "cancelled after"])
+@pytest.mark.parametrize("how", ["refused", "answer lost", "cancelled before", "cancelled after"])
 async def test_a_creation_interrupted_at_any_call_leaves_nothing_or_a_whole_vault(
     tmp_path: Path, how: str
 ) -> None:

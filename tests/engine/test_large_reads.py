@@ -27,6 +27,7 @@ async def ranges(vault: Vault, data: bytes) -> None:
             (size - 1, size),
             (CHUNK_SIZE - 1, CHUNK_SIZE + 1),
             (CHUNK_SIZE, 2 * CHUNK_SIZE),
+            (2 * CHUNK_SIZE + 5, 3 * CHUNK_SIZE + 9),
             (5, size - 5),
             (size - 3, size + 100),
         ]:
