@@ -23,7 +23,7 @@ from syncagent.cache.packfiles import PackFileWriter
 from syncagent.crypto.chunk import content_digest, digest_of
 from syncagent.engine.context import Context
 from syncagent.engine.local import NewContent, small_content
-from syncagent.errors import CacheDamaged, LimitExceeded, SourceChanged
+from syncagent.errors import BlobExists, CacheDamaged, LimitExceeded, SourceChanged
 from syncagent.model import CHUNK_SIZE, MAX_BLOB_SIZE, SMALL_BLOB, ChunkId, Scope
 
 Source = bytes | bytearray | memoryview | Path | AsyncIterable[bytes]
@@ -62,8 +62,9 @@ async def prepared(
             content = await _seal(ctx, scope, first, pieces, writer)
         try:
             yield lambda wanted: _for_scope(content, wanted)
-        except Exception:
-            # Not for cancellation: the transaction that names the files may have committed.
+        except (BlobExists, SourceChanged):
+            # Refused by the operation itself, so no row names the files. After anything else, such as a
+            # cancellation or a full disk at the commit, one may: a file too many, never a row too many.
             await anyio.to_thread.run_sync(writer.abandon, limiter=ctx.workers)
             raise
 
