@@ -87,27 +87,6 @@ def check_listing(cursor_seq: int, listed: Iterable[int]) -> Listing:
     return Listing(Verdict.GAP, new, withheld=cursor_seq + len(new) + 1)
 
 
-def missing_from_heads(heads: Mapping[DeviceId, Head], shown: Mapping[DeviceId, int]) -> tuple[BatchId, ...]:
-    """The furthest batch of each journal that another device has read and this one was not shown, by device.
-
-    Args:
-        heads: what an authentic batch, or several joined by `furthest`, says its author has read.
-        shown: per device the last batch applied here, or listed and about to be.
-    """
-    return tuple(
-        BatchId(device, head.seq) for device, head in sorted(heads.items()) if head.seq > shown.get(device, 0)
-    )
-
-
-def furthest(a: Mapping[DeviceId, Head], b: Mapping[DeviceId, Head]) -> dict[DeviceId, Head]:
-    """Per device the head of the greater sequence number; `contradicts` is asked of each before joining."""
-    joined = dict(a)
-    for device, head in b.items():
-        if device not in joined or joined[device].seq < head.seq:
-            joined[device] = head
-    return joined
-
-
 def contradicts(head: Head, known_chain: bytes | None) -> bool:
     """Whether a head tells another history than the chain known here at `head.seq` (None: not known)."""
     return known_chain is not None and head.chain != known_chain

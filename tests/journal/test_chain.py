@@ -17,8 +17,6 @@ from syncagent.journal.chain import (
     chain_start,
     check_listing,
     contradicts,
-    furthest,
-    missing_from_heads,
 )
 from syncagent.model import DeviceId, VaultId
 
@@ -68,21 +66,6 @@ def test_an_object_is_not_taken_for_its_digest() -> None:
 )
 def test_check_listing(cursor: int, listed: list[int], expected: Listing) -> None:
     assert check_listing(cursor, listed) == expected
-
-
-def test_what_others_have_read_and_we_were_not_shown_is_missing() -> None:
-    heads = {B: head(7), A: head(4), C: head(1)}
-    assert missing_from_heads(heads, {A: 4, B: 5}) == (BatchId(B, 7), BatchId(C, 1))
-    assert missing_from_heads(heads, {A: 9, B: 7, C: 1}) == ()
-
-
-def test_heads_join_to_the_furthest_of_each_device() -> None:
-    assert furthest({A: head(4), B: head(2)}, {B: head(3), C: head(1)}) == {
-        A: head(4),
-        B: head(3),
-        C: head(1),
-    }
-    assert furthest({B: head(3)}, {B: head(2)}) == {B: head(3)}
 
 
 def test_another_chain_at_a_known_place_contradicts() -> None:
