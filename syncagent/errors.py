@@ -178,7 +178,10 @@ class RemoteError(SyncAgentError):
 
 
 class TransientRemoteError(RemoteError):
-    """The remote as a whole fails for now. The sync backs off; no blob's retry counter moves."""
+    """The remote as a whole fails for now. The sync backs off; no blob's retry counter moves.
+
+    `retry_after_s` is the patience the remote asked for, if it did; `attempts` how often the call was tried.
+    """
 
     default_todo = "run `syncagent sync` again later"
 
@@ -192,6 +195,7 @@ class TransientRemoteError(RemoteError):
     ) -> None:
         super().__init__(what, safe=safe, todo=todo)
         self.retry_after_s = retry_after_s
+        self.attempts = 1
 
 
 class Unreachable(TransientRemoteError):

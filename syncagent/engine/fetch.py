@@ -30,6 +30,7 @@ from syncagent.engine.gate import TransferGate
 from syncagent.engine.plan import ByteRange, FetchPlan, PackFetch, plan_fetch
 from syncagent.engine.report import Meter, Tally
 from syncagent.engine.tasks import run_together
+from syncagent.engine.trouble import FailsAlone, Trouble
 from syncagent.errors import (
     BadResponse,
     ObjectError,
@@ -37,6 +38,7 @@ from syncagent.errors import (
     OpenError,
     SyncAgentError,
     TooNew,
+    TransientRemoteError,
     Withheld,
 )
 from syncagent.model import MAX_RETRIES, ChunkId, PackId, PackRecord
@@ -69,6 +71,7 @@ class Fetcher:
         self._meter = meter
         self._namespace = namespace
         self._interactive = interactive
+        self._trouble = Trouble(remote)
         self._bad_packs: dict[int, SyncAgentError] = {}
         self._tried: set[int] = set()
         self.causes: dict[int, SyncAgentError] = {}
@@ -116,6 +119,7 @@ class Fetcher:
         self._tally.fetched += settled
         self._meter.advance(settled, 0)
         if plan.unplaced:
+            self._trouble.check()
             await self._fail(sorted(plan.unplaced))
 
     async def _plan(self, versions: Sequence[int]) -> FetchPlan:
@@ -151,6 +155,9 @@ class Fetcher:
                 )
                 del bodies
                 await self._store(fetch, opened)
+        except FailsAlone as exc:
+            self._bad_packs[fetch.pack_no] = exc.cause
+            return
         except (OpenError, ObjectError, TooNew) as exc:
             self._note_bad_pack(fetch.pack_no, record, exc)
             return
@@ -159,7 +166,8 @@ class Fetcher:
         self._meter.advance(0, size)
 
     async def _get(self, record: PackRecord, span: ByteRange) -> bytes:
-        data = await self._remote.get(names.pack_object(record.id), span.start, span.stop)
+        name = names.pack_object(record.id)
+        data = await self._trouble.attempt(lambda: self._remote.get(name, span.start, span.stop))
         if len(data) != span.stop - span.start:
             raise BadResponse(
                 f"pack {record.id.hex()} ends after {span.start + len(data)} of {record.size} bytes"
@@ -215,7 +223,7 @@ class Fetcher:
     async def _cause(self, version: int) -> SyncAgentError:
         packs = await self._ctx.cache.read(partial(downloads.packs_of_missing, version=version))
         causes = [self._bad_packs[pack] for pack in packs if pack in self._bad_packs]
-        for kind in (OpenError, TooNew, ObjectError, Withheld):
+        for kind in (OpenError, TooNew, ObjectError, Withheld, TransientRemoteError):
             for cause in causes:
                 if isinstance(cause, kind):
                     return cause

@@ -8,6 +8,7 @@
 A failure of one blob or pack is counted for the blobs in it; the others go on.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +27,7 @@ from syncagent.engine.plan import PackPlan, plan_packs, split
 from syncagent.engine.publish import Publisher, fail_versions, fold
 from syncagent.engine.report import Meter, Tally
 from syncagent.engine.tasks import run_together
+from syncagent.engine.trouble import FailsAlone, Trouble
 from syncagent.errors import (
     CacheDamaged,
     ObjectError,
@@ -68,7 +70,9 @@ class Sender:
         self._meter = meter
         self._namespace = namespace
         self._publisher = Publisher(ctx, remote, tally, namespace)
+        self._trouble = Trouble(remote)
         self._failed: set[int] = set()
+        self._aside: list[_Aside] = []
 
     async def run(self) -> None:
         """Send everything that is due.
@@ -85,6 +89,9 @@ class Sender:
                     jobs = [partial(self._send, plan, plans.chunks) for plan in part]
                     await run_together([*jobs, self._publisher.flush])
             await self._publisher.flush()
+            self._trouble.check()
+            for aside in self._aside:
+                await fail_versions(self._ctx, aside.versions, aside.error, self._tally)
         finally:
             self._tally.sent += self._publisher.published
             self._tally.sent_bytes += self._publisher.sent_bytes
@@ -127,19 +134,24 @@ class Sender:
             )
             self._tally.sent_bytes += len(sealed.data)
             self._meter.advance(len(plan.versions), plan.size_bytes)
-        except (ObjectError, CacheDamaged) as exc:
-            halves = split(plan, unsent) if isinstance(exc, ObjectError) else []
-            if not halves:
-                await self._fail(plan.versions, exc)
+        except CacheDamaged as exc:
+            await self._fail(plan.versions, exc)
+        except (ObjectError, FailsAlone) as exc:
+            halves = split(plan, unsent)
             for half in halves:
                 await self._send(half, unsent)
+            if halves:
+                return
+            if isinstance(exc, ObjectError):
+                await self._fail(plan.versions, exc)
+            else:
+                self._failed.update(plan.versions)  # counted at the end, when it is known whose fault it is
+                self._aside.append(_Aside(plan.versions, exc.cause))
 
     async def _put(self, sealed: SealedPack) -> None:
         name = names.pack_object(sealed.record.id)
-        try:
-            await self._remote.put(name, sealed.data)
-        except ObjectExists:
-            return  # its name is its hash: whoever put it put these bytes
+        with contextlib.suppress(ObjectExists):  # its name is its hash: whoever put it put these bytes
+            await self._trouble.attempt(lambda: self._remote.put(name, sealed.data))
 
     async def _sealed(self, plan: PackPlan) -> SealedPack | None:
         """The pack's bytes, or None when none of its chunks can be read."""
@@ -190,6 +202,14 @@ class Sender:
                 await self._remote.head(names.pack_object(pack_id))
             except ObjectNotFound:
                 await self._ctx.cache.write(partial(outbox.forget_put, pack=number))
+
+
+@dataclass(frozen=True, slots=True)
+class _Aside:
+    """Blobs whose pack fails while the remote answers otherwise."""
+
+    versions: Sequence[int]
+    error: SyncAgentError
 
 
 @dataclass(frozen=True, slots=True)

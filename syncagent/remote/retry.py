@@ -101,19 +101,21 @@ class RetryRemote:
         self, what: str, attempt: Callable[[], Awaitable[_T]], *, allowance_s: float = 0.0
     ) -> _T:
         longest_s = self._first_delay_s
-        for _ in range(self._attempts - 1):
+        number = 0
+        while True:
+            number += 1
             try:
                 return await self._timed(what, attempt, allowance_s)
             except Withheld:
                 raise  # about what other devices say, not about this call
             except TransientRemoteError as error:
+                error.attempts = number
                 asked_s = error.retry_after_s or 0.0
-                if asked_s > self._max_delay_s:
+                if number >= self._attempts or asked_s > self._max_delay_s:
                     raise
                 pause_s = self._random() * min(longest_s, self._max_delay_s)
                 await self._sleep(max(asked_s, pause_s))
                 longest_s *= 2
-        return await self._timed(what, attempt, allowance_s)
 
     async def _timed(self, what: str, attempt: Callable[[], Awaitable[_T]], allowance_s: float) -> _T:
         timeout_s = self._timeout_s + allowance_s

@@ -14,6 +14,7 @@ from syncagent.vault import Vault
 from tests.engine.world import (
     Call,
     Fails,
+    GoesAway,
     Hook,
     LedRemote,
     World,
@@ -190,7 +191,7 @@ async def test_a_crash_after_a_pack_was_put_sends_no_recorded_pack_again(world: 
 async def test_a_pack_that_is_there_already_counts_as_put(world: World) -> None:
     await world.put("a", x=LARGE)
     remote = world.remote()
-    remote.after = Fails(Unreachable("the answer was lost"), "put", names.PACKS, times=1)
+    remote.after = GoesAway(Unreachable("the answer was lost"), "put", names.PACKS)
     with pytest.raises(Unreachable):
         await world.sync("a", remote)
     packs = world.names(names.PACKS)
@@ -289,7 +290,7 @@ async def test_a_batch_said_to_exist_and_not_given_is_tried_again_later(world: W
 async def test_a_pack_put_a_week_before_its_batch_is_looked_for_before_it_is_named(world: World) -> None:
     await world.put("a", one=LARGE + b"1", two=LARGE + b"2")
     remote = world.remote()
-    remote.before = Fails(Unreachable("gone"), "put", names.PACKS, skip=1)
+    remote.before = GoesAway(Unreachable("gone"), "put", names.PACKS, skip=1)
     with pytest.raises(Unreachable):
         async with world.open("a", remote, transfers=1) as vault:
             await vault.sync()
@@ -306,7 +307,7 @@ async def test_a_pack_put_a_week_before_its_batch_is_looked_for_before_it_is_nam
 async def test_a_pack_put_a_moment_before_its_batch_is_not_looked_for(world: World) -> None:
     await world.put("a", one=LARGE + b"1", two=LARGE + b"2")
     remote = world.remote()
-    remote.before = Fails(Unreachable("gone"), "put", names.PACKS, skip=1)
+    remote.before = GoesAway(Unreachable("gone"), "put", names.PACKS, skip=1)
     with pytest.raises(Unreachable):
         async with world.open("a", remote, transfers=1) as vault:
             await vault.sync()

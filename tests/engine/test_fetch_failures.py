@@ -25,6 +25,7 @@ from tests.engine.world import (
     NOON,
     Call,
     Fails,
+    GoesAway,
     World,
     damage_content,
     damage_version,
@@ -277,7 +278,7 @@ async def test_an_interrupted_fetch_goes_on_where_it_was(world: World) -> None:
     await put_three(world)
     remote = world.remote()
     async with world.open("b", remote, transfers=1) as vault:
-        remote.before = Fails(Unreachable("gone"), "get", names.PACKS, skip=2)
+        remote.before = GoesAway(Unreachable("gone"), "get", names.PACKS, skip=2)
         with pytest.raises(Unreachable):
             await vault.sync()
         got = remote.called("get", names.PACKS)[:2]

@@ -252,6 +252,23 @@ class Fails:
             raise self.error
 
 
+class GoesAway:
+    """A hook that lets `skip` matching calls pass; from the next one on, every call raises its error."""
+
+    def __init__(self, error: Exception, method: str, prefix: str = "", *, skip: int = 0) -> None:
+        self.first = Fails(error, method, prefix, skip=skip)
+        self.is_gone = False
+
+    async def __call__(self, call: Call) -> None:
+        if self.is_gone:
+            raise self.first.error
+        try:
+            await self.first(call)
+        except type(self.first.error):
+            self.is_gone = True
+            raise
+
+
 async def rows(vault: Vault, sql: str, *parameters: object) -> list[tuple[object, ...]]:
     """What a query over the cache gives."""
 
