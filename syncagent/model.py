@@ -265,6 +265,35 @@ class NamespaceStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why one blob is, or is not, in sync. `version` is the id in hex of the head it is about.
+
+    `cause` is empty when nothing is in the way; `next_attempt` is None when it is due at the next sync;
+    `unblock` says what would help. `retries` counts failures of its own.
+    """
+
+    namespace: str
+    id: str
+    status: SyncStatus
+    version: str
+    deleted: bool
+    retries: int
+    cause: str
+    next_attempt: datetime.datetime | None
+    unblock: str
+
+
+class SyncState(enum.Enum):
+    """What the last sync has left behind."""
+
+    READY = "ready"
+    BACKING_OFF = "backing off"
+    """It failed for now and is tried again by itself."""
+    STOPPED = "stopped"
+    """It failed until the user acts: the reasons say what to do."""
+
+
+@dataclass(frozen=True, slots=True)
 class VaultStatus:
     """All that is known without asking the remote. Times are UTC; None means never, or now."""
 
@@ -279,3 +308,6 @@ class VaultStatus:
     last_sync: datetime.datetime | None
     next_attempt: datetime.datetime | None
     reasons: tuple[str, ...]
+    state: SyncState
+    todo: str
+    """What the user can do about the last sync's failure; empty when it went through."""

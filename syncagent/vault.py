@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 
 from syncagent import names
-from syncagent.cache import meta, queries
+from syncagent.cache import meta, queries, waiting
 from syncagent.cache.commit import Cache
 from syncagent.cache.db import Database
 from syncagent.cache.lock import SyncLock
@@ -28,7 +28,7 @@ from syncagent.engine.engine import Engine
 from syncagent.engine.gate import TRANSFERS, TransferGate
 from syncagent.engine.report import Listener
 from syncagent.errors import ConfigError
-from syncagent.model import SyncReport, VaultStatus
+from syncagent.model import Explanation, SyncReport, VaultStatus
 from syncagent.namespace import Namespace
 from syncagent.remote import open_remote
 from syncagent.remote.base import Remote
@@ -175,6 +175,36 @@ class Vault:
         ctx, _ = self.parts()
         last_sync = SyncLock(self._profile.lock).last_sync()
         return await ctx.cache.read(partial(queries.status, last_sync=last_sync, now=self._now()))
+
+    async def explain(self, namespace: str, blob_id: str) -> Explanation:
+        """Why a blob is not in sync, when it is tried next, and what would help; without the remote.
+
+        Raises:
+            BlobNotFound: this device has never known a blob of this name. A deleted one is explained too.
+        """
+        names.check_namespace(namespace)
+        names.check_blob_id(blob_id)
+        ctx, _ = self.parts()
+        return await ctx.cache.read(
+            partial(waiting.explain, namespace=namespace, blob_id=blob_id, now_ms=ctx.now_ms())
+        )
+
+    async def retry(self, namespace: str | None = None, blob_id: str | None = None) -> int:
+        """Make everything that waits after a failure due at the next sync, also what was given up.
+
+        Args:
+            namespace: only blobs of this namespace.
+            blob_id: only this blob of it.
+
+        Returns:
+            How many blobs and changes were waiting.
+        """
+        if blob_id is not None and namespace is None:
+            raise ConfigError("a blob is named by its namespace and its id")
+        if blob_id is not None:
+            names.check_blob_id(blob_id)
+        operation = partial(waiting.retry, namespace=_checked(namespace), blob_id=blob_id)
+        return await self.parts()[0].cache.write(operation)
 
     def parts(self) -> tuple[Context, Engine]:
         """The vault's inside, for the package's own use. `ConfigError` when it is not open."""

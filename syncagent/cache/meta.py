@@ -18,6 +18,7 @@ CHANGE_CURSOR: Final = "change_cursor"
 SYNC_FAILURES: Final = "sync_failures"
 NEXT_SYNC_AT: Final = "next_sync_at"
 SYNC_REASON: Final = "sync_reason"
+SYNC_TODO: Final = "sync_todo"
 OWN_SLOT: Final = "own_slot"
 """The slot this device was opened with when it joined; the journal must go on listing it."""
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from syncagent.cache import meta, outbox
 from syncagent.cache.blobs import find_namespace
 from syncagent.cache.db import Database
-from syncagent.errors import ConfigError, InvalidName
-from syncagent.model import BlobInfo, BlobPage, NamespaceStatus, SyncStatus, VaultStatus
+from syncagent.cache.waiting import kind_of
+from syncagent.errors import ConfigError, InvalidName, TransientRemoteError
+from syncagent.model import BlobInfo, BlobPage, NamespaceStatus, SyncState, SyncStatus, VaultStatus
 from syncagent.times import utc
 
 MAX_PAGE = 10_000
@@ -64,6 +65,8 @@ def status(db: Database, *, last_sync: float | None, now: float) -> VaultStatus:
         conflicts=int(db.scalar("SELECT count(*) FROM blob WHERE conflict") or 0),
         last_sync=None if last_sync is None else utc(last_sync * 1000),
         next_attempt=utc(max(waits_until)) if waits_until and reason else None,
+        state=_state(reason),
+        todo=meta.find_text(db, meta.SYNC_TODO) or "",
         reasons=tuple(([reason] if reason else []) + [f"{count} × {error}" for error, count in errors]),
     )
 
@@ -144,6 +147,12 @@ def status_counts(db: Database) -> Mapping[str, int]:
         "SELECT status, count(*) FROM blob WHERE NOT deleted AND status IS NOT NULL GROUP BY status"
     )
     return {SyncStatus(code).name: number for code, number in rows}
+
+
+def _state(reason: str | None) -> SyncState:
+    if reason is None:
+        return SyncState.READY
+    return SyncState.BACKING_OFF if issubclass(kind_of(reason), TransientRemoteError) else SyncState.STOPPED
 
 
 def _check_text(*texts: str) -> None:

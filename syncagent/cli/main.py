@@ -37,6 +37,8 @@ COMMANDS = {
     "send": Lazy("syncagent.cli.sync:send", "Send what the remote lacks."),
     "fetch": Lazy("syncagent.cli.sync:fetch", "Fetch what this device lacks."),
     "status": Lazy("syncagent.cli.status:status", "Show counts, the last sync and what is in the way."),
+    "explain": Lazy("syncagent.cli.explain:explain", "Show why a blob is not in sync and what would help."),
+    "retry": Lazy("syncagent.cli.explain:retry", "Make what waits after a failure due at the next sync."),
     "demo": Lazy(
         "syncagent.cli.demo:demo", "Show two devices and a remote at work, and prove what is promised."
     ),

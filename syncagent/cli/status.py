@@ -66,7 +66,9 @@ def _document(vault: str, found: VaultStatus) -> dict[str, object]:
         "conflicts": found.conflicts,
         "last_sync": None if found.last_sync is None else time_text(found.last_sync),
         "next_attempt": None if found.next_attempt is None else time_text(found.next_attempt),
+        "state": found.state.name.lower(),
         "reasons": list(found.reasons),
+        "todo": found.todo,
     }
 
 
@@ -91,4 +93,6 @@ def _lines(vault: str, found: VaultStatus, now: float) -> list[str]:
     if found.next_attempt is not None:
         lines.append(f"next try   {time_text(found.next_attempt)}")
     lines += [f"trouble    {escaped(reason)}" for reason in found.reasons]
+    if found.todo:
+        lines.append(f"what helps {found.todo}")
     return lines

@@ -167,6 +167,7 @@ class Engine:
                 [f"{type(error).__name__}: {error}"]
                 + [f"{alarm.kind} ({alarm.subject}): {alarm.message}" for alarm in tally.alarms[:10]]
             ),
+            todo=error.todo,
             now_ms=self._ctx.now_ms(),
             random=self._ctx.random(),
             retry_after_s=retry_after_s,
@@ -177,7 +178,7 @@ class Engine:
 
     async def _note_success(self) -> None:
         # Read first: a sync with nothing to do must not write.
-        if await self._ctx.cache.read(partial(meta.find_int, key=meta.SYNC_FAILURES)) is not None:
+        if await self._ctx.cache.read(partial(meta.find_text, key=meta.SYNC_REASON)) is not None:
             await self._ctx.cache.write(_clear_failures)
 
 
@@ -190,15 +191,16 @@ async def _until_full(run: Job, full: list[CacheFull]) -> None:
 
 
 def _note_failure(
-    db: Database, *, reason: str, now_ms: int, random: float, retry_after_s: float | None
+    db: Database, *, reason: str, todo: str, now_ms: int, random: float, retry_after_s: float | None
 ) -> None:
     failures = (meta.find_int(db, meta.SYNC_FAILURES) or 0) + 1
     delay_s = sync_delay_s(failures, random, retry_after_s)
     meta.put(db, meta.SYNC_FAILURES, failures)
     meta.put(db, meta.NEXT_SYNC_AT, now_ms + int(delay_s * 1000))
     meta.put(db, meta.SYNC_REASON, reason)
+    meta.put(db, meta.SYNC_TODO, todo)
 
 
 def _clear_failures(db: Database) -> None:
-    for key in (meta.SYNC_FAILURES, meta.NEXT_SYNC_AT, meta.SYNC_REASON):
+    for key in (meta.SYNC_FAILURES, meta.NEXT_SYNC_AT, meta.SYNC_REASON, meta.SYNC_TODO):
         meta.put(db, key, None)

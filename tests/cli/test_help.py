@@ -7,7 +7,21 @@ from syncagent import __version__
 from syncagent.cli.main import COMMANDS, cli
 from tests.cli.shell import Shell
 
-LISTED = ["init", "join", "put", "get", "ls", "rm", "sync", "send", "fetch", "status", "demo"]
+LISTED = [
+    "init",
+    "join",
+    "put",
+    "get",
+    "ls",
+    "rm",
+    "sync",
+    "send",
+    "fetch",
+    "status",
+    "explain",
+    "retry",
+    "demo",
+]
 
 
 def commands() -> dict[str, click.Command]:

@@ -1,0 +1,169 @@
+"""Why a blob waits, until when, and making it due now. `queries.py` tells of the vault, this of one blob."""
+
+from dataclasses import dataclass
+
+from syncagent import errors
+from syncagent.cache import blobs, meta
+from syncagent.cache.db import Database
+from syncagent.cache.status import PRECEDENCE, Event, sql_case
+from syncagent.errors import BlobNotFound, SyncAgentError
+from syncagent.model import Explanation, SyncStatus
+from syncagent.times import utc
+
+_UPLOADS = (SyncStatus.PENDING_UPLOAD, SyncStatus.FAILED_UPLOAD)
+_DOWNLOADS = (SyncStatus.PENDING_DOWNLOAD, SyncStatus.FAILED_DOWNLOAD)
+_FAILED = (SyncStatus.FAILED_UPLOAD, SyncStatus.FAILED_DOWNLOAD)
+_SYNC = "run `syncagent sync`"
+_RETRY = "`syncagent retry` tries it now"
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What a queue says of a version; times in Unix ms."""
+
+    retries: int
+    next_attempt_at: int
+    error: str | None
+    batch_seq: int | None
+    group: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Cause:
+    text: str
+    unblock: str
+    until_ms: int = 0
+
+
+def explain(db: Database, namespace: str, blob_id: str, *, now_ms: int) -> Explanation:
+    """What keeps a blob from being in sync, if anything does. Works for a deleted blob too.
+
+    Args:
+        db: the open cache.
+        namespace: its namespace.
+        blob_id: its id.
+        now_ms: Unix time in milliseconds.
+
+    Raises:
+        BlobNotFound: this device has never known a blob of this name.
+    """
+    number = blobs.find_namespace(db, namespace)
+    row = None if number is None else blobs.find_blob(db, number, blob_id)
+    heads = [] if row is None else blobs.heads(db, row.no)
+    if row is None or not heads:
+        raise BlobNotFound(f"{namespace}/{blob_id!r} is not on this device")
+    # The head whose status the blob shows; the winner, when several have it.
+    head = min(heads, key=lambda one: (PRECEDENCE.index(one.status), one.no != row.winner_no))
+    queued = _queued(db, head.no, head.status)
+    cause = _cause(db, row.no, head.status, queued)
+    return Explanation(
+        namespace=namespace,
+        id=blob_id,
+        status=head.status,
+        version=head.id.hex(),
+        deleted=head.is_deleted,
+        retries=0 if queued is None else queued.retries,
+        cause=cause.text,
+        next_attempt=utc(cause.until_ms) if cause.until_ms > now_ms else None,
+        unblock=cause.unblock,
+    )
+
+
+def retry(db: Database, namespace: str | None = None, blob_id: str | None = None) -> int:
+    """Make what waits due now and forget its failures, also what was given up; how many rows it was.
+
+    Args:
+        db: the cache, in a transaction.
+        namespace: only of this one.
+        blob_id: only this blob of it.
+    """
+    changed = 0
+    for table in ("upload", "download"):
+        waits = (
+            f"(retries > 0 OR next_attempt_at > 0 OR last_error IS NOT NULL) AND {_of(namespace, blob_id)}"
+        )
+        parameters = [value for value in (namespace, blob_id) if value is not None]
+        db.execute(
+            f"UPDATE version SET status = {sql_case(Event.RETRY)} WHERE status IS NOT NULL AND no IN"  # noqa: S608
+            f" (SELECT version_no FROM {table} WHERE {waits})",
+            parameters,
+        )
+        changed += db.changed(
+            f"UPDATE {table} SET retries = 0, next_attempt_at = 0 WHERE {waits}",  # noqa: S608 - fixed text
+            parameters,
+        )
+    if namespace is None:
+        for key in (meta.SYNC_FAILURES, meta.NEXT_SYNC_AT):
+            meta.put(db, key, None)
+    return changed
+
+
+def kind_of(error: str) -> type[SyncAgentError]:
+    """The class of an error that was kept as `Class: text`."""
+    kind = getattr(errors, error.partition(":")[0], None)
+    return kind if isinstance(kind, type) and issubclass(kind, SyncAgentError) else SyncAgentError
+
+
+def _of(namespace: str | None, blob_id: str | None) -> str:
+    if namespace is None:
+        return "1"
+    by_id = "" if blob_id is None else " AND blob.id = ?"
+    return (
+        "version_no IN (SELECT version.no FROM version JOIN blob ON blob.no = blob_no"  # noqa: S608 - fixed text
+        f" JOIN namespace ON namespace.no = namespace_no WHERE namespace.name = ?{by_id})"
+    )
+
+
+def _queued(db: Database, version_no: int, status: SyncStatus) -> _Row | None:
+    found = None
+    if status in _UPLOADS:
+        found = db.one(
+            "SELECT retries, next_attempt_at, last_error, batch_seq, group_id FROM upload"
+            " WHERE version_no = ?",
+            (version_no,),
+        )
+    elif status in _DOWNLOADS:
+        found = db.one(
+            "SELECT retries, next_attempt_at, last_error, NULL, NULL FROM download WHERE version_no = ?",
+            (version_no,),
+        )
+    return None if found is None else _Row(*found)
+
+
+def _cause(db: Database, blob_no: int, status: SyncStatus, queued: _Row | None) -> _Cause:
+    match status:
+        case SyncStatus.SYNCED:
+            if db.scalar("SELECT 1 FROM hole WHERE blob_no = ?", (blob_no,)) is not None:
+                text = "an edit by another device that it builds on has not been shown yet"
+                return _Cause(text, _SYNC)
+            return _Cause("", "")
+        case SyncStatus.LOCAL_ONLY:
+            return _Cause("it is kept on this device only", "put it again without local_only to share it")
+        case SyncStatus.REMOTE_ONLY:
+            return _Cause("its content is not wanted on this device", "`syncagent get` fetches it")
+    if queued is not None and queued.error is not None:  # its own failure
+        return _Cause(queued.error, _unblock(queued.error, status), queued.next_attempt_at)
+    if queued is not None and queued.group is not None:  # all of a transaction or nothing
+        other = db.one(
+            "SELECT last_error, next_attempt_at FROM upload WHERE group_id = ? AND last_error IS NOT NULL"
+            " ORDER BY next_attempt_at DESC LIMIT 1",
+            (queued.group,),
+        )
+        if other is not None:
+            text = f"another blob of its transaction cannot be sent: {other[0]}"
+            return _Cause(text, _unblock(other[0], status), other[1])
+    reason = meta.find_text(db, meta.SYNC_REASON)
+    if reason is not None:  # the last sync as a whole
+        return _Cause(
+            f"the last sync failed: {reason}",
+            meta.find_text(db, meta.SYNC_TODO) or _SYNC,
+            meta.find_int(db, meta.NEXT_SYNC_AT) or 0,
+        )
+    if queued is not None and queued.batch_seq is not None:
+        return _Cause("its batch is being published", _SYNC)
+    return _Cause("no sync has come to it yet", _SYNC, 0 if queued is None else queued.next_attempt_at)
+
+
+def _unblock(error: str, status: SyncStatus) -> str:
+    todo = kind_of(error).default_todo
+    return "; ".join(part for part in (todo, _RETRY if status in _FAILED else "") if part) or _RETRY
