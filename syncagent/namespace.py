@@ -88,7 +88,7 @@ class Namespace:
         ctx = self._ctx
         find_scope = partial(_scope_for_put, ctx=ctx, put=wanted)
         async with prepared(ctx, data, find_scope) as content_in:
-            return await ctx.cache.write(
+            version = await ctx.cache.write(
                 partial(
                     local.record_put,
                     put=wanted,
@@ -98,6 +98,8 @@ class Namespace:
                     source=ChunkSource(ctx.keys, ctx.profile.packs),
                 )
             )
+        self._engine.note_change()
+        return version
 
     async def put_many(
         self,
@@ -145,6 +147,7 @@ class Namespace:
             for (index, _), result in zip(group, stored, strict=False):
                 results[index] = result
             done += len(stored)
+        self._engine.note_change()
         for index, request in enumerate(requests):
             if results[index] is None:
                 try:
@@ -208,7 +211,9 @@ class Namespace:
             author=self._author(),
             keys=self._ctx.keys,
         )
-        return await self._ctx.cache.write(operation)
+        version = await self._ctx.cache.write(operation)
+        self._engine.note_change()
+        return version
 
     async def exists(self, blob_id: str) -> bool:
         """Whether a live blob has this id on this device, with or without its content."""

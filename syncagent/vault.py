@@ -15,6 +15,7 @@ from typing import Self
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
 from syncagent import names
 from syncagent.cache import meta, queries, waiting
@@ -26,6 +27,7 @@ from syncagent.crypto.keys import RootSecret, VaultKeys
 from syncagent.engine.context import Context
 from syncagent.engine.engine import Engine
 from syncagent.engine.gate import TRANSFERS, TransferGate
+from syncagent.engine.loop import BackgroundSync
 from syncagent.engine.report import Listener
 from syncagent.errors import ConfigError
 from syncagent.model import Explanation, SyncReport, VaultStatus
@@ -39,6 +41,7 @@ def open_vault(
     *,
     passphrase: str | None = None,
     recovery_code: str | None = None,
+    background: bool = False,
     remote: Remote | None = None,
     transfers: int = TRANSFERS,
     now: Callable[[], float] = time.time,
@@ -52,6 +55,9 @@ def open_vault(
         path: the vault's profile folder.
         passphrase: or
         recovery_code: what opens a key slot.
+        background: sync by itself for as long as the vault is open: at once, soon after each change
+            here or at the remote, and every 10 to 30 s; `status` tells how it goes. Leaving does not
+            wait for what is not sent yet (`barrier` does).
         remote: used instead of the vault's own URL; the vault closes it. For your own kind of remote.
         transfers: most objects under way at once, 1 to 8.
         now: Unix time in seconds.
@@ -68,6 +74,7 @@ def open_vault(
     return Vault(
         profile,
         partial(unlock_profile, profile, credential),
+        background=background,
         remote=remote,
         transfers=transfers,
         now=now,
@@ -83,6 +90,7 @@ class Vault:
         profile: Profile,
         unlock: Callable[[], Database],
         *,
+        background: bool = False,
         remote: Remote | None = None,
         transfers: int = TRANSFERS,
         now: Callable[[], float] = time.time,
@@ -90,12 +98,15 @@ class Vault:
     ) -> None:
         self._profile = profile
         self._unlock = unlock
+        self._is_background = background
         self._given_remote = remote
         self._transfers = transfers
         self._now = now
         self._random = random
         self._ctx: Context | None = None
         self._engine: Engine | None = None
+        self._loop: BackgroundSync | None = None
+        self._tasks: TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
         if self._ctx is not None:
@@ -107,18 +118,27 @@ class Vault:
             db.close()
             raise
         self._engine = Engine(self._ctx, self._open_remote, TransferGate(self._transfers))
+        if self._is_background:
+            self._loop = BackgroundSync(self._ctx, self._engine)
+            self._engine.tell_changes(self._loop.change)
+            self._tasks = anyio.create_task_group()
+            await self._tasks.__aenter__()
+            self._tasks.start_soon(self._loop.run)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        ctx, engine = self._ctx, self._engine
-        self._ctx = self._engine = None
-        with anyio.move_on_after(10, shield=True):
-            if engine is not None:
-                await engine.aclose()
-        if ctx is not None:
-            await ctx.cache.aclose()
+    ) -> bool | None:
+        try:
+            return await self._stop_loop(kind, exc, trace)
+        finally:
+            ctx, engine = self._ctx, self._engine
+            self._ctx = self._engine = None
+            with anyio.move_on_after(10, shield=True):
+                if engine is not None:
+                    await engine.aclose()
+            if ctx is not None:
+                await ctx.cache.aclose()
 
     @property
     def id(self) -> str:
@@ -204,13 +224,43 @@ class Vault:
         if blob_id is not None:
             names.check_blob_id(blob_id)
         operation = partial(waiting.retry, namespace=_checked(namespace), blob_id=blob_id)
-        return await self.parts()[0].cache.write(operation)
+        count = await self.parts()[0].cache.write(operation)
+        if self._loop is not None:
+            self._loop.resume()
+        return count
+
+    async def barrier(self, timeout_s: float | None = None) -> None:
+        """Send, until everything put, changed or deleted here before the call is at the remote.
+
+        Raises:
+            TimeoutError: not all of it is there after `timeout_s` seconds; what is not stays pending.
+            SyncAgentError: what stopped it: the remote as a whole, or a failure of one of the blobs. What
+                failed before and is not due yet stops it too: `retry` makes it due.
+        """
+        _, engine = self.parts()
+        with anyio.fail_after(timeout_s):
+            await engine.barrier()
 
     def parts(self) -> tuple[Context, Engine]:
         """The vault's inside, for the package's own use. `ConfigError` when it is not open."""
         if self._ctx is None or self._engine is None:
             raise ConfigError("this vault is not open: use it inside `async with open_vault(…)`")
         return self._ctx, self._engine
+
+    async def _stop_loop(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        """End the background loop, if there is one, and leave its task group."""
+        tasks, self._tasks, self._loop = self._tasks, None, None
+        if tasks is None:
+            return None
+        tasks.cancel_scope.cancel()
+        try:
+            return await tasks.__aexit__(kind, exc, trace)
+        except BaseExceptionGroup as group:
+            if exc is not None and group.exceptions == (exc,):
+                return None  # what the user's own block raised leaves as it is
+            raise
 
     def _context(self, db: Database) -> Context:
         return Context(

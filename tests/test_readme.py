@@ -88,6 +88,16 @@ def test_the_example_of_the_library_runs(tmp_path: Path, capsys: pytest.CaptureF
     assert "write this down: " in printed
     assert "b'second draft' Ideas 2" in printed
     assert "1 sent, 0 fetched" in printed
+    exec(_between("background: tests", "background", "python"), scope)
+    main = scope["main"]
+    assert callable(main)
+    anyio.run(main, str(tmp_path / "home"))
+    why, state = capsys.readouterr().out.splitlines()
+    # The loop may have sent it already, or not yet.
+    assert why.startswith(
+        ("PENDING_UPLOAD no sync has come to it yet", "SYNCED ", "PENDING_UPLOAD its batch")
+    )
+    assert state == "True 2"
 
 
 def test_the_commands_to_try_and_to_develop_are_the_ones_that_are_checked() -> None:

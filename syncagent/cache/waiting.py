@@ -35,6 +35,22 @@ class _Cause:
     until_ms: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A moment in this device's changes. Numbers of rows are used again, so versions go by their clock."""
+
+    hlc: int
+    last_no: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unpublished:
+    """How many changes wait, and what one of them has failed with, if any has."""
+
+    count: int
+    error: str | None
+
+
 def explain(db: Database, namespace: str, blob_id: str, *, now_ms: int) -> Explanation:
     """What keeps a blob from being in sync, if anything does. Works for a deleted blob too.
 
@@ -96,6 +112,22 @@ def retry(db: Database, namespace: str | None = None, blob_id: str | None = None
         for key in (meta.SYNC_FAILURES, meta.NEXT_SYNC_AT):
             meta.put(db, key, None)
     return changed
+
+
+def mark(db: Database) -> Mark:
+    """Now, as far as the queue of what is to be published goes."""
+    return Mark(meta.hlc(db), int(db.scalar("SELECT max(no) FROM upload") or 0))
+
+
+def unpublished(db: Database, until: Mark) -> Unpublished:
+    """What was put or changed up to a mark and is not known to be at the remote."""
+    row = db.one(
+        "SELECT count(*), max(last_error) FROM upload LEFT JOIN version ON version.no = version_no"
+        " WHERE CASE WHEN version_no IS NULL THEN upload.no <= ? ELSE version.hlc <= ? END",
+        (until.last_no, until.hlc),
+    )
+    assert row is not None
+    return Unpublished(*row)
 
 
 def kind_of(error: str) -> type[SyncAgentError]:

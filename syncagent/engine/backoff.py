@@ -6,6 +6,12 @@ BLOB_FIRST_S = 30.0
 BLOB_MOST_S = 3600.0
 GIVEN_UP_S = 24 * 3600.0
 RETRY_AFTER_MOST_S = 3600.0
+STOPPED_S = 600.0
+"""Before a stopped sync is tried again by itself: someone may have acted elsewhere, such as at the server."""
+INTERVAL_FIRST_S = 10.0
+INTERVAL_MOST_S = 30.0
+BREAKER_FAILURES = 3
+"""Failed syncs in a row after which the background loop only asks whether the remote is there."""
 
 
 def sync_delay_s(failures: int, random: float, retry_after_s: float | None = None) -> float:
@@ -16,6 +22,13 @@ def sync_delay_s(failures: int, random: float, retry_after_s: float | None = Non
     """
     delay = random * _doubled(SYNC_FIRST_S, failures, SYNC_MOST_S)
     return max(delay, min(retry_after_s or 0.0, RETRY_AFTER_MOST_S))
+
+
+def interval_s(before_s: float, *, was_active: bool, has_failed: bool) -> float:
+    """From one background sync to the next: short after activity, longer while there is nothing to do."""
+    if has_failed:
+        return min(before_s * 1.5, INTERVAL_MOST_S)
+    return INTERVAL_FIRST_S if was_active else min(before_s * 1.3, INTERVAL_MOST_S)
 
 
 def blob_delay_s(failures: int, random: float, max_retries: int) -> float:

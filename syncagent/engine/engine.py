@@ -13,13 +13,15 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any
 
+import anyio
 import anyio.to_thread
 
-from syncagent.cache import blobs, meta
+from syncagent import names
+from syncagent.cache import blobs, meta, waiting
 from syncagent.cache.db import Database
 from syncagent.cache.lock import SyncLock
 from syncagent.cache.packfiles import sweep_temporary
-from syncagent.engine.backoff import sync_delay_s
+from syncagent.engine.backoff import STOPPED_S, sync_delay_s
 from syncagent.engine.context import Context
 from syncagent.engine.fetch import Fetcher
 from syncagent.engine.gate import TransferGate
@@ -27,9 +29,20 @@ from syncagent.engine.pull import check_vault, pull
 from syncagent.engine.report import Listener, Meter, Tally
 from syncagent.engine.send import Sender
 from syncagent.engine.tasks import run_together
-from syncagent.errors import CacheFull, SyncAgentError, TransientRemoteError, VaultInUse
+from syncagent.errors import (
+    CacheFull,
+    ObjectError,
+    RemoteError,
+    SyncAgentError,
+    TransientRemoteError,
+    VaultInUse,
+)
 from syncagent.model import SyncReport
 from syncagent.remote.base import Remote
+
+BARRIER_FIRST_S = 0.02
+BARRIER_MOST_S = 1.0
+"""Pauses of a barrier that waits for another process's sync."""
 
 Job = Callable[[], Coroutine[Any, Any, None]]
 
@@ -50,6 +63,7 @@ class Engine:
         self._open_remote = open_remote
         self._gate = gate
         self._remote: Remote | None = None
+        self._on_change: Callable[[], None] | None = None
         self.lock = SyncLock(ctx.profile.lock)
 
     async def sync(self, listener: Listener | None = None) -> SyncReport:
@@ -64,9 +78,29 @@ class Engine:
         """Journals in, then fetch-missing. See `Vault.fetch_missing`."""
         return await self._round(listener, namespace, does_pull=True, does_send=False, does_fetch=True)
 
+    async def barrier(self) -> None:
+        """Send until what waits now is at the remote. See `Vault.barrier`."""
+        read = self._ctx.cache.read
+        until = await read(waiting.mark)
+        left = await read(partial(waiting.unpublished, until=until))
+        pause_s = BARRIER_FIRST_S
+        while left.count:
+            try:
+                report = await self.send(None)
+            except VaultInUse:  # whoever it is may be sending what is waited for
+                report = None
+                await anyio.sleep(pause_s)
+                pause_s = min(pause_s * 1.5, BARRIER_MOST_S)
+            before, left = left, await read(partial(waiting.unpublished, until=until))
+            if left.count and report is not None:
+                if left.error is not None:
+                    raise waiting.kind_of(left.error)(left.error.partition(": ")[2])
+                if left.count == before.count and not report.sent:
+                    raise SyncAgentError(f"{left.count} changes wait, and nothing says why")
+
     async def read_journals(self) -> None:
         """Journals in alone, for a device that has just joined."""
-        remote = await self._opened()
+        remote = await self.remote()
         await check_vault(self._ctx, remote)
         await pull(self._ctx, remote, self._gate)
 
@@ -76,10 +110,29 @@ class Engine:
         Raises:
             RemoteError: the remote as a whole does not answer.
         """
-        remote = await self._opened()
+        remote = await self.remote()
         fetcher = Fetcher(self._ctx, remote, self._gate, Tally(), Meter("fetch", None), interactive=True)
         await fetcher.fetch(list(versions))
         return fetcher.causes
+
+    def tell_changes(self, listener: Callable[[], None] | None) -> None:
+        """Who is told of changes made on this device; from the event loop, must not block."""
+        self._on_change = listener
+
+    def note_change(self) -> None:
+        """Something was put or deleted here and is durable."""
+        if self._on_change is not None:
+            self._on_change()
+
+    async def probe(self) -> bool:
+        """Whether the remote answers at all: one small question. A failure is noted as a sync's is."""
+        try:
+            with contextlib.suppress(ObjectError):  # any answer will do
+                await (await self.remote()).head(names.VAULT)
+        except RemoteError as exc:
+            await self._note_failure(exc, Tally())
+            return False
+        return True
 
     async def aclose(self) -> None:
         """Close the remote."""
@@ -129,7 +182,7 @@ class Engine:
         does_fetch: bool,
     ) -> None:
         ctx = self._ctx
-        remote = await self._opened()
+        remote = await self.remote()
         await check_vault(ctx, remote)
         await anyio.to_thread.run_sync(sweep_temporary, ctx.profile.packs, limiter=ctx.workers)
         if does_pull:
@@ -153,7 +206,8 @@ class Engine:
         if full:
             raise full[0]
 
-    async def _opened(self) -> Remote:
+    async def remote(self) -> Remote:
+        """The remote, opened on first use."""
         if self._remote is None:
             self._remote = await self._open_remote()
         return self._remote
@@ -168,6 +222,7 @@ class Engine:
                 + [f"{alarm.kind} ({alarm.subject}): {alarm.message}" for alarm in tally.alarms[:10]]
             ),
             todo=error.todo,
+            is_transient=isinstance(error, TransientRemoteError),
             now_ms=self._ctx.now_ms(),
             random=self._ctx.random(),
             retry_after_s=retry_after_s,
@@ -191,10 +246,17 @@ async def _until_full(run: Job, full: list[CacheFull]) -> None:
 
 
 def _note_failure(
-    db: Database, *, reason: str, todo: str, now_ms: int, random: float, retry_after_s: float | None
+    db: Database,
+    *,
+    reason: str,
+    todo: str,
+    is_transient: bool,
+    now_ms: int,
+    random: float,
+    retry_after_s: float | None,
 ) -> None:
     failures = (meta.find_int(db, meta.SYNC_FAILURES) or 0) + 1
-    delay_s = sync_delay_s(failures, random, retry_after_s)
+    delay_s = sync_delay_s(failures, random, retry_after_s) if is_transient else STOPPED_S
     meta.put(db, meta.SYNC_FAILURES, failures)
     meta.put(db, meta.NEXT_SYNC_AT, now_ms + int(delay_s * 1000))
     meta.put(db, meta.SYNC_REASON, reason)

@@ -53,12 +53,15 @@ class World:
     clock: Clock = field(default_factory=Clock)
     dice: float = 0.5
 
-    def open(self, name: str, remote: Remote | None = None, *, transfers: int = 4) -> Vault:
+    def open(
+        self, name: str, remote: Remote | None = None, *, transfers: int = 4, background: bool = False
+    ) -> Vault:
         """One of the devices, for `async with`."""
         profile = Profile(self.folder / name)
         return Vault(
             profile,
             partial(open_database, profile, self.root),  # as `open_vault` does, without deriving the key
+            background=background,
             remote=MemoryRemote(self.store) if remote is None else remote,
             transfers=transfers,
             now=self.clock,
