@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 __all__ = ["directory_url", "open_remote"]
 
 
-async def open_remote(url: str, *, create: bool = False, retry: bool = True) -> "Remote":
+async def open_remote(
+    url: str,
+    *,
+    create: bool = False,
+    retry: bool = True,
+    up_bytes_s: float | None = None,
+    down_bytes_s: float | None = None,
+) -> "Remote":
     """The remote at a URL, composed with its wrappers; the one place that does this.
 
     A folder is not looked at yet: a missing one shows as `Unreachable` in the
@@ -28,12 +35,19 @@ async def open_remote(url: str, *, create: bool = False, retry: bool = True) -> 
             process; `memory:` alone is a fresh one).
         create: make the folder when it is missing.
         retry: repeat what fails for a moment.
+        up_bytes_s: put no more bytes a second than this.
+        down_bytes_s: get no more bytes a second than this.
 
     Raises:
         ConfigError: no remote of this version has such a URL.
         RemoteError: the folder cannot be created.
     """
     remote = await _open_plain(url, create)
+    if up_bytes_s is not None or down_bytes_s is not None:
+        from syncagent.remote.throttle import ThrottleRemote
+
+        # Below the retries: what is sent twice counts twice.
+        remote = ThrottleRemote(remote, up_bytes_s=up_bytes_s, down_bytes_s=down_bytes_s)
     if not retry:
         return remote
     from syncagent.remote.retry import RetryRemote
