@@ -16,7 +16,6 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
-import msgspec
 
 from syncagent import names
 from syncagent.cache import facts, meta, outbox
@@ -46,9 +45,9 @@ from syncagent.crypto.keyslot import (
     seal_slot,
 )
 from syncagent.crypto.recovery import new_recovery_code, recovery_bytes
-from syncagent.crypto.sealed import seal_object
 from syncagent.engine.apply import SLOTS_KEY
-from syncagent.engine.pull import decode_vault_record, encode_vault_record, list_names
+from syncagent.engine.listing import list_names
+from syncagent.engine.records import decode_vault_record, encode_vault_record, put_device_record
 from syncagent.errors import (
     BadResponse,
     ConfigError,
@@ -312,9 +311,7 @@ async def _withdraw(remote: Remote, identity: _Identity, slots: Mapping[SlotId, 
 
 
 async def _put_device_record(remote: Remote, identity: _Identity) -> None:
-    name = names.device_object(identity.device)
-    record = msgspec.msgpack.encode([FORMAT, int(time.time() * 1000)])
-    await remote.put(name, seal_object(VaultKeys(identity.root), name, record))
+    await put_device_record(remote, VaultKeys(identity.root), identity.device, int(time.time() * 1000))
 
 
 async def _fetch_slots(remote: Remote) -> dict[SlotId, bytes]:

@@ -15,7 +15,7 @@ from syncagent.engine import local, read
 from syncagent.engine.content import Source, prepared
 from syncagent.engine.context import Context
 from syncagent.engine.engine import Engine
-from syncagent.engine.local import Author, Put
+from syncagent.engine.local import Put
 from syncagent.engine.read import Found
 from syncagent.errors import (
     BlobNotHere,
@@ -93,7 +93,7 @@ class Namespace:
                     local.record_put,
                     put=wanted,
                     content_in=content_in,
-                    author=self._author(),
+                    now_ms=self._ctx.now_ms(),
                     keys=ctx.keys,
                     source=ChunkSource(ctx.keys, ctx.profile.packs),
                 )
@@ -137,7 +137,7 @@ class Namespace:
         while done < len(small):
             group = small[done : done + _PUT_AT_ONCE]
             operation = partial(
-                _put_some, items=[item for _, item in group], ctx=self._ctx, author=self._author()
+                _put_some, items=[item for _, item in group], ctx=self._ctx, now_ms=self._ctx.now_ms()
             )
             try:
                 stored = await self._ctx.cache.write(operation)
@@ -208,7 +208,7 @@ class Namespace:
             local.record_delete,
             namespace=self.name,
             blob_id=blob_id,
-            author=self._author(),
+            now_ms=self._ctx.now_ms(),
             keys=self._ctx.keys,
         )
         version = await self._ctx.cache.write(operation)
@@ -305,9 +305,6 @@ class Namespace:
                 f"the content of {self.name}/{blob_id!r} is not on this device: {cause}", available=available
             ) from cause
 
-    def _author(self) -> Author:
-        return Author(self._ctx.device, self._ctx.now_ms())
-
 
 class OpenBlob:
     """The async context manager that `Namespace.open` returns."""
@@ -336,7 +333,7 @@ class _Small:
     data: bytes = field(repr=False)
 
 
-def _put_some(db: Database, *, items: Sequence[_Small], ctx: Context, author: Author) -> list[PutResult]:
+def _put_some(db: Database, *, items: Sequence[_Small], ctx: Context, now_ms: int) -> list[PutResult]:
     """As many of these as fit in a slice, each in a savepoint of its own."""
     started = time.monotonic()
     source = ChunkSource(ctx.keys, ctx.profile.packs)
@@ -351,7 +348,7 @@ def _put_some(db: Database, *, items: Sequence[_Small], ctx: Context, author: Au
                 lambda scope, item=item, digest=digest: local.small_content(  # type: ignore[misc]  # a default binds the loop's value
                     ctx.keys, scope, item.data, digest
                 ),
-                author=author,
+                now_ms=now_ms,
                 keys=ctx.keys,
                 source=source,
             )

@@ -30,7 +30,7 @@ from syncagent.engine.gate import TRANSFERS, TransferGate
 from syncagent.engine.loop import BackgroundSync
 from syncagent.engine.report import Listener
 from syncagent.errors import ConfigError
-from syncagent.model import Explanation, SyncReport, VaultStatus
+from syncagent.model import DeviceId, Explanation, SyncReport, VaultStatus
 from syncagent.namespace import Namespace
 from syncagent.remote import open_remote
 from syncagent.remote.base import Remote
@@ -104,6 +104,7 @@ class Vault:
         self._now = now
         self._random = random
         self._ctx: Context | None = None
+        self._device = DeviceId(b"")
         self._engine: Engine | None = None
         self._loop: BackgroundSync | None = None
         self._tasks: TaskGroup | None = None
@@ -114,6 +115,7 @@ class Vault:
         db = await anyio.to_thread.run_sync(self._unlock)
         try:
             self._ctx = self._context(db)
+            self._device = db.run(meta.device_id)
         except BaseException:
             db.close()
             raise
@@ -147,8 +149,12 @@ class Vault:
 
     @property
     def device_id(self) -> str:
-        """This device's id in hex."""
-        return self.parts()[0].device.hex()
+        """This device's id in hex.
+
+        It changes when a sync finds that the profile was copied or restored from a backup.
+        """
+        _, engine = self.parts()
+        return (engine.device or self._device).hex()
 
     def namespace(self, name: str) -> Namespace:
         """A namespace by name; it comes into being with its first blob. Raises `InvalidName`."""
@@ -268,7 +274,6 @@ class Vault:
             keys=VaultKeys(RootSecret(db.run(partial(meta.get_bytes, key=meta.ROOT)))),
             profile=self._profile,
             vault=db.run(meta.vault_id),
-            device=db.run(meta.device_id),
             now=self._now,
             random=self._random,
             workers=anyio.CapacityLimiter(max(2, os.cpu_count() or 2)),

@@ -16,7 +16,7 @@ from syncagent.crypto.keys import RootSecret
 from syncagent.crypto.keyslot import FORMAT, SlotContents, SlotKind, parse_slot, passphrase_bytes, seal_slot
 from syncagent.crypto.recovery import new_recovery_code, recovery_bytes
 from syncagent.engine.apply import SLOTS_KEY
-from syncagent.engine.pull import encode_vault_record
+from syncagent.engine.records import encode_vault_record
 from syncagent.errors import (
     ConfigError,
     TooNew,
@@ -181,7 +181,7 @@ async def _publish_slots(vault: Vault, slots: dict[SlotId, bytes]) -> None:
             SlotsChange({slot: hashlib.sha256(data).digest() for slot, data in slots.items()}, hlc)
         )
         outbox.enqueue_change(db, change)
-        facts.set_register(db, "slots", SLOTS_KEY, change=change, hlc=hlc, device=ctx.device)
+        facts.set_register(db, "slots", SLOTS_KEY, change=change, hlc=hlc, device=meta.device_id(db))
 
     await ctx.cache.write(publish)
     await vault.sync()

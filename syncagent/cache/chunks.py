@@ -121,6 +121,11 @@ def forget_here(db: Database, chunk: int) -> None:
     db.execute("UPDATE pack_chunk SET is_damaged = 1 WHERE chunk_no = ?", (chunk,))
 
 
+def chunks_of(db: Database, pack: int) -> list[int]:
+    """Chunks that a pack holds."""
+    return [row[0] for row in db.all("SELECT chunk_no FROM pack_chunk WHERE pack_no = ?", (pack,))]
+
+
 def heads_with_chunk(db: Database, chunk: int) -> list[int]:
     """Head versions whose content has a chunk."""
     rows = db.all(

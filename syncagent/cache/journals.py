@@ -73,3 +73,12 @@ def unannounced_heads(db: Database, own: DeviceId) -> list[tuple[DeviceId, int, 
 def announce_heads(db: Database, own: DeviceId) -> None:
     """Note that a batch being cut names every cursor as it is now."""
     db.execute("UPDATE device SET announced_seq = seq WHERE seq > announced_seq AND id <> ?", (own,))
+
+
+def become(db: Database, *, old: int, seq: int, chain: bytes | None) -> None:
+    """This device takes a new id: its former journal is read from a batch on like any other.
+
+    The first batch under the new id names every cursor.
+    """
+    db.execute("UPDATE device SET seq = ?, chain = ? WHERE no = ?", (seq, chain, old))
+    db.execute("UPDATE device SET announced_seq = 0")

@@ -1,25 +1,16 @@
-"""What waits to be published, and every sealed batch this device has issued.
+"""What waits to be published: a row of `upload` is a version or a change without content.
 
-A row of `upload` is a version or a change without content. When a batch is cut
-its rows get the batch's number and the sealed bytes are kept, in one
-transaction: from then on only those very bytes are sent under that number. An
-unconfirmed batch is the outbox; a confirmed one is kept for a remote that
-forgets.
+When a batch is cut (`ownbatches.py`) its rows get the batch's number, and are gone when it is confirmed.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from syncagent.cache.chunks import IS_THERE, SQL_VARIABLES, batched, load_record
 from syncagent.cache.db import Database, Row
 from syncagent.cache.status import Event, sql_case
-from syncagent.errors import CacheDamaged
 from syncagent.model import GroupId, PackId, PackRecord
 
-_OWN_BATCH = (
-    "SELECT seq, bytes, chain, object_sha256 FROM own_batch LEFT JOIN payload ON payload.no = payload_no"
-)
 DEFAULT_PRIORITY = 2
 """Of 1 (first) to 4."""
 
@@ -43,15 +34,6 @@ class Waiting:
     no: int
     version_no: int | None
     change: bytes | None = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class OwnBatch:
-    """A sealed batch of this device and the chain value after it."""
-
-    seq: int
-    object: bytes = field(repr=False)
-    chain: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +72,49 @@ def enqueue_change(db: Database, change: bytes, *, priority: int = DEFAULT_PRIOR
     db.execute("INSERT INTO upload (change, priority) VALUES (?, ?)", (change, priority))
 
 
+def is_unpublished(db: Database, version_no: int) -> bool:
+    """Whether a version waits and no batch has ever held it."""
+    row = db.one(
+        "SELECT 1 FROM upload JOIN version ON version.no = version_no"
+        " WHERE version_no = ? AND batch_seq IS NULL AND seq = 0",
+        (version_no,),
+    )
+    return row is not None
+
+
+def settle(db: Database, version_no: int, *, device: int, seq: int) -> None:
+    """Take a version off the queue: a batch of another device holds it."""
+    db.execute(
+        f"UPDATE version SET device_no = ?, seq = ?, status = {sql_case(Event.CONFIRMED)} WHERE no = ?",  # noqa: S608
+        (device, seq, version_no),
+    )
+    db.execute("DELETE FROM upload WHERE version_no = ?", (version_no,))
+
+
+def publish_again(db: Database, version_no: int) -> bool:
+    """Queue a version once more whose content the remote has lost; whether it was not queued yet."""
+    queued = db.changed(
+        "INSERT OR IGNORE INTO upload (version_no, priority) VALUES (?, ?)", (version_no, DEFAULT_PRIORITY)
+    )
+    db.execute(
+        f"UPDATE version SET status = {sql_case(Event.LOST_THERE)} WHERE no = ? AND status IS NOT NULL",  # noqa: S608
+        (version_no,),
+    )
+    return queued > 0
+
+
 def superseded(db: Database, limit: int) -> list[Superseded]:
     """Pending versions that need not be sent, because a later put on this device replaced them.
 
-    Never one of a transaction, and never one that a stored batch holds.
+    Never one of a transaction, never one that a stored batch holds, and never one that was published
+    before: others know it as it is.
     """
     rows = db.all(
         "SELECT older.version_no, newer.version_no FROM upload AS older"
-        " JOIN version ON version.no = older.version_no AND version.status IS NULL"
+        " JOIN version ON version.no = older.version_no AND version.status IS NULL AND version.seq = 0"
         " JOIN parent ON parent.parent_id = version.id"
         " JOIN upload AS newer ON newer.version_no = parent.version_no"
+        " JOIN version AS heir ON heir.no = newer.version_no AND heir.seq = 0"
         " WHERE older.batch_seq IS NULL AND newer.batch_seq IS NULL"
         " AND older.group_id IS NULL AND newer.group_id IS NULL LIMIT ?",
         (limit,),
@@ -110,7 +125,9 @@ def superseded(db: Database, limit: int) -> list[Superseded]:
 def superseded_by(db: Database, newer: int) -> list[int]:
     """Pending versions that one pending version replaces; see `superseded`."""
     rows = db.all(
-        "SELECT older.version_no FROM parent JOIN version ON version.id = parent.parent_id"
+        "SELECT older.version_no FROM parent"
+        " JOIN version ON version.id = parent.parent_id AND version.seq = 0"
+        " JOIN version AS heir ON heir.no = parent.version_no AND heir.seq = 0"
         " JOIN upload AS older ON older.version_no = version.no"
         " JOIN upload AS newer ON newer.version_no = parent.version_no AND newer.group_id IS NULL"
         " WHERE parent.version_no = ? AND older.batch_seq IS NULL AND older.group_id IS NULL",
@@ -145,6 +162,21 @@ def unannounced_packs(db: Database, limit: int) -> list[tuple[int, PackRecord]]:
     return [(row[0], load_record(db, row[0])) for row in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class AnnouncedPack:
+    """A pack that a batch of this device names."""
+
+    no: int
+    id: PackId
+    has_file: bool
+
+
+def own_announced_packs(db: Database) -> list[AnnouncedPack]:
+    """Every pack that should be at the remote because a batch of this device names it."""
+    rows = db.all("SELECT no, id, has_file FROM pack WHERE is_remote AND batch_seq > 0 ORDER BY no")
+    return [AnnouncedPack(row[0], PackId(row[1]), bool(row[2])) for row in rows]
+
+
 def announce(db: Database, pack: int, seq: int) -> None:
     """Note that a batch names a pack."""
     db.execute("UPDATE pack SET batch_seq = ? WHERE no = ?", (seq, pack))
@@ -162,70 +194,6 @@ def publishable(db: Database, now_ms: int, limit: int, namespace: int | None = N
         (now_ms, namespace, namespace, limit),
     )
     return [Waiting(*row) for row in rows]
-
-
-def store_batch(
-    db: Database, *, seq: int, sealed: bytes, object_sha256: bytes, chain: bytes, rows: Sequence[Waiting]
-) -> None:
-    """Put a sealed batch in the outbox and tie its rows to it."""
-    payload_no = db.execute("INSERT INTO payload (bytes) VALUES (?)", (sealed,))
-    db.execute(
-        "INSERT INTO own_batch (seq, payload_no, object_sha256, chain) VALUES (?, ?, ?, ?)",
-        (seq, payload_no, object_sha256, chain),
-    )
-    db.many("UPDATE upload SET batch_seq = ? WHERE no = ?", [(seq, row.no) for row in rows])
-    db.many(
-        "UPDATE version SET seq = ? WHERE no = ?",
-        [(seq, row.version_no) for row in rows if row.version_no is not None],
-    )
-
-
-def unconfirmed_batch(db: Database) -> OwnBatch | None:
-    """The batch in the outbox: at most one, for the next is cut after it is confirmed. Verified."""
-    return _verified(db.one(f"{_OWN_BATCH} WHERE NOT confirmed ORDER BY seq LIMIT 1"))
-
-
-def own_batch(db: Database, seq: int) -> OwnBatch | None:
-    """One of the batches this device has issued, or None."""
-    return _verified(db.one(f"{_OWN_BATCH} WHERE seq = ?", (seq,)))
-
-
-def own_chain(db: Database, seq: int) -> bytes | None:
-    """The chain value after one of the batches this device has issued, or None."""
-    chain: bytes | None = db.scalar("SELECT chain FROM own_batch WHERE seq = ?", (seq,))
-    return chain
-
-
-def _verified(row: Row | None) -> OwnBatch | None:
-    """Sealed bytes that are not the ones that were sealed would end this device's journal for everyone."""
-    if row is None:
-        return None
-    seq, sealed, chain, object_sha256 = row
-    if sealed is None or hashlib.sha256(sealed).digest() != object_sha256:
-        raise CacheDamaged(
-            f"batch {seq} of this device, kept to be sent, does not verify in the cache",
-            safe="it was not sent; blobs on this device can still be read",
-            todo="join the vault in a new folder and put there what is still pending here",
-        )
-    return OwnBatch(seq, sealed, chain)
-
-
-def last_own_seq(db: Database) -> int:
-    """The last sequence number issued; 0 before the first."""
-    return int(db.scalar("SELECT max(seq) FROM own_batch") or 0)
-
-
-def confirm_batch(db: Database, seq: int) -> int:
-    """Mark a batch as published and settle the rows it holds; how many of them are versions."""
-    db.execute("UPDATE own_batch SET confirmed = 1 WHERE seq = ?", (seq,))
-    db.execute(
-        f"UPDATE version SET status = {sql_case(Event.CONFIRMED)}"  # noqa: S608 - built from the table
-        " WHERE status IS NOT NULL AND no IN (SELECT version_no FROM upload WHERE batch_seq = ?)",
-        (seq,),
-    )
-    versions = db.changed("DELETE FROM upload WHERE batch_seq = ? AND version_no IS NOT NULL", (seq,))
-    db.execute("DELETE FROM upload WHERE batch_seq = ?", (seq,))
-    return versions
 
 
 def fail_uploads(

@@ -155,12 +155,14 @@ CREATE TABLE download (
 );
 CREATE INDEX download_due ON download (priority, version_no);
 CREATE TABLE own_batch (                       -- every sealed batch we issued; unconfirmed: the outbox
-    seq INTEGER PRIMARY KEY,
+    device_no INTEGER NOT NULL,                -- our id, or one we had before
+    seq INTEGER NOT NULL,
     payload_no INTEGER NOT NULL,
     object_sha256 BLOB NOT NULL,
     chain BLOB NOT NULL,
-    confirmed INTEGER NOT NULL DEFAULT 0
-);
+    confirmed INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (device_no, seq)
+) WITHOUT ROWID;
 CREATE INDEX own_batch_unconfirmed ON own_batch (seq) WHERE NOT confirmed;
 
 -- Facts of the journal that are not versions ---------------------------------------

@@ -7,11 +7,13 @@ acted on.
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from syncagent.cache import blobs, chunks, downloads, facts, journals, meta
+import msgspec
+
+from syncagent.cache import blobs, chunks, downloads, facts, journals, meta, outbox, ownbatches
 from syncagent.cache.db import Database
 from syncagent.cache.status import Event, after
 from syncagent.engine.heads import add_version
-from syncagent.errors import RemoteForked, SyncAgentError, Tampered
+from syncagent.errors import CacheDamaged, RemoteForked, SyncAgentError, Tampered
 from syncagent.journal.batch import (
     Batch,
     Change,
@@ -24,6 +26,7 @@ from syncagent.journal.batch import (
     VersionChange,
     decode_change,
     encode_change,
+    encode_version,
 )
 from syncagent.journal.chain import chain_next, chain_start, contradicts
 from syncagent.journal.clock import is_far_ahead, observe
@@ -160,6 +163,8 @@ def merge_register(db: Database, kind: str, key: bytes, incoming: Register[_C]) 
 def _apply_version(db: Database, version: Version, incoming: Incoming, applied: Applied, now_ms: int) -> None:
     known = blobs.find_version(db, version.id)
     if known is not None:
+        if outbox.is_unpublished(db, known) and _settle_published(db, known, version, incoming):
+            return  # this profile was copied or restored: its other self has published what waits here
         if not blobs.same_fields(db, known, version):
             error = Tampered(f"version {version} came with other fields than before")
             applied.alarms.append(alarm(error, f"journal {incoming.device.hex()}"))
@@ -192,8 +197,46 @@ def _apply_version(db: Database, version: Version, incoming: Incoming, applied: 
             blobs.add_hole(db, added.blob_no, parent.version, parent.device, parent.seq)
 
 
+def _settle_published(db: Database, known: int, version: Version, incoming: Incoming) -> bool:
+    """Take a version that waits here as published by another; whether it is the same one.
+
+    Its parents may differ: what waited too and was replaced by it may have been folded there. The
+    published form counts, and what it has superseded is dropped here.
+    """
+    try:
+        own = blobs.load_version(db, known)
+        if encode_version(msgspec.structs.replace(own, parents=())) != encode_version(
+            msgspec.structs.replace(version, parents=())
+        ):
+            return False
+        if own.parents != version.parents:
+            kept = {parent.version for parent in version.parents}
+            for parent in own.parents:
+                if parent.version not in kept:
+                    _drop_unpublished(db, parent.version)
+            blobs.replace_version(db, known, version)
+    except CacheDamaged:
+        blobs.replace_version(db, known, version)  # the id is 128 random bits, and the row is lost anyway
+    outbox.settle(db, known, device=blobs.device_no(db, incoming.device), seq=incoming.seq)
+    return True
+
+
+def _drop_unpublished(db: Database, version_id: bytes) -> None:
+    """Fold a waiting version, and those it replaced, into what another has published in their place."""
+    number = blobs.find_version(db, version_id)
+    if number is None or not outbox.is_unpublished(db, number):
+        return
+    parents = blobs.load_version(db, number).parents
+    blobs.delete_version(db, number)
+    for parent in parents:
+        _drop_unpublished(db, parent.version)
+
+
 def _note_head(db: Database, device: DeviceId, seq: int, chain: bytes, applied: Applied) -> None:
     if contradicts(Head(seq, chain), _known_chain(db, device, seq)):
+        if device == meta.device_id(db):
+            # Somebody has read another batch of ours: a copy of this profile has written it.
+            meta.put(db, meta.IS_COPIED, 1)
         error = RemoteForked(f"two devices were shown different batches {seq} of device {device.hex()}")
         applied.alarms.append(alarm(error, f"journal {device.hex()}"))
     journals.show_head(db, blobs.device_no(db, device), seq, chain)
@@ -204,10 +247,7 @@ def _known_chain(db: Database, device: DeviceId, seq: int) -> bytes | None:
     cursor = journals.cursor(db, device)
     if seq == cursor.seq:
         return cursor.chain
-    if device != meta.device_id(db):
-        return None
-    value: bytes | None = db.scalar("SELECT chain FROM own_batch WHERE seq = ?", (seq,))
-    return value
+    return ownbatches.own_chain(db, device, seq)
 
 
 def _blob(db: Database, change: FlagsChange | ExpiresChange) -> int:

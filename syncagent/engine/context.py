@@ -8,12 +8,12 @@ import anyio
 from syncagent.cache.commit import Cache
 from syncagent.cache.profile import Profile
 from syncagent.crypto.keys import VaultKeys
-from syncagent.model import DeviceId, VaultId
+from syncagent.model import VaultId
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """An open vault as the engine sees it.
+    """An open vault as the engine sees it. This device's id is not here: it may change (`identity.py`).
 
     `now` gives Unix seconds and `random` a float in [0, 1); tests hand in their own.
     `workers` bounds the threads that seal and open.
@@ -23,7 +23,6 @@ class Context:
     keys: VaultKeys
     profile: Profile
     vault: VaultId
-    device: DeviceId
     now: Callable[[], float]
     random: Callable[[], float]
     workers: anyio.CapacityLimiter

@@ -25,7 +25,10 @@ from syncagent.engine.backoff import STOPPED_S, sync_delay_s
 from syncagent.engine.context import Context
 from syncagent.engine.fetch import Fetcher
 from syncagent.engine.gate import TransferGate
-from syncagent.engine.pull import check_vault, pull
+from syncagent.engine.identity import become_new_device
+from syncagent.engine.publish import ProfileCopied
+from syncagent.engine.pull import pull
+from syncagent.engine.records import check_vault, put_device_record
 from syncagent.engine.report import Listener, Meter, Tally
 from syncagent.engine.send import Sender
 from syncagent.engine.tasks import run_together
@@ -37,7 +40,7 @@ from syncagent.errors import (
     TransientRemoteError,
     VaultInUse,
 )
-from syncagent.model import SyncReport
+from syncagent.model import DeviceId, SyncReport
 from syncagent.remote.base import Remote
 
 BARRIER_FIRST_S = 0.02
@@ -65,6 +68,8 @@ class Engine:
         self._remote: Remote | None = None
         self._on_change: Callable[[], None] | None = None
         self.lock = SyncLock(ctx.profile.lock)
+        self.device: DeviceId | None = None
+        """The new id that a round has given this device, if one has."""
 
     async def sync(self, listener: Listener | None = None) -> SyncReport:
         """One whole round. See `Vault.sync`."""
@@ -153,7 +158,12 @@ class Engine:
         tally = Tally()
         with self.lock.held():
             try:
-                await self._run(tally, listener, namespace, does_pull, does_send, does_fetch)
+                try:
+                    await self._run(tally, listener, namespace, does_pull, does_send, does_fetch)
+                except ProfileCopied as exc:
+                    await self._become_new_device(exc, tally)
+                    # What our other self has published must be known before anything is published again.
+                    await self._run(tally, listener, namespace, True, does_send, does_fetch)
             except VaultInUse:
                 raise
             except SyncAgentError as exc:
@@ -172,6 +182,10 @@ class Engine:
             duration_s=time.monotonic() - started,
         )
 
+    async def _become_new_device(self, cause: ProfileCopied, tally: Tally) -> None:
+        tally.alarms.append(await become_new_device(self._ctx, await self.remote(), cause))
+        self.device = await self._ctx.cache.read(meta.device_id)
+
     async def _run(
         self,
         tally: Tally,
@@ -187,6 +201,11 @@ class Engine:
         await anyio.to_thread.run_sync(sweep_temporary, ctx.profile.packs, limiter=ctx.workers)
         if does_pull:
             pulled = await pull(ctx, remote, self._gate)
+            if not pulled.is_listed:  # the remote has lost it, or this device has a new id
+                joined_at_ms = (
+                    await ctx.cache.read(partial(meta.find_int, key=meta.JOINED_AT)) or ctx.now_ms()
+                )
+                await put_device_record(remote, ctx.keys, await ctx.cache.read(meta.device_id), joined_at_ms)
             tally.conflicts += len(pulled.conflicts)
             tally.fetched += pulled.arrived
             tally.alarms += pulled.alarms

@@ -24,7 +24,6 @@ from syncagent.journal.clock import tick
 from syncagent.model import (
     CHUNK_SIZE,
     ChunkId,
-    DeviceId,
     Hlc,
     Metadata,
     PackRecord,
@@ -61,14 +60,6 @@ class Put:
     priority: int = outbox.DEFAULT_PRIORITY
 
 
-@dataclass(frozen=True, slots=True)
-class Author:
-    """Who makes a change, and when."""
-
-    device: DeviceId
-    now_ms: int
-
-
 def small_content(keys: VaultKeys, scope: Scope, data: bytes, digest: bytes) -> NewContent:
     """Content of at most one chunk that goes into a row. `digest` is the SHA-256 of `data`."""
     if not data:
@@ -95,7 +86,7 @@ def record_put(
     put: Put,
     content_in: Callable[[Scope], NewContent],
     *,
-    author: Author,
+    now_ms: int,
     keys: VaultKeys,
     source: ChunkSource,
 ) -> Version:
@@ -105,7 +96,7 @@ def record_put(
         db: the cache, in a transaction.
         put: the name, metadata and how to treat what is there.
         content_in: gives the content for a dedup scope; large content is sealed for one beforehand.
-        author: this device and the time.
+        now_ms: Unix time in milliseconds.
         keys: the vault's keys.
         source: reads chunks that are here already, to prove them before relying on them.
 
@@ -133,24 +124,24 @@ def record_put(
             raise BlobExists(f"{put.namespace}/{put.blob_id!r} holds other content")
     version = Version(
         id=os.urandom(16),
-        hlc=_next_hlc(db, author.now_ms),
+        hlc=_next_hlc(db, now_ms),
         namespace=put.namespace,
         blob_id=put.blob_id,
         parents=_parents(heads),
         deleted=False,
         size=content.size,
-        created_at=author.now_ms if winner is None or winner.deleted else winner.created_at,
+        created_at=now_ms if winner is None or winner.deleted else winner.created_at,
         metadata=dict(put.metadata),
         scope=content.scope,
         content=content.chunks,
         content_digest=content.content_digest,
     )
     numbers = store_content(db, content, keys=keys, source=source)
-    _publish_later(db, version, numbers, author.device, put.priority)
+    _publish_later(db, version, numbers, put.priority)
     return version
 
 
-def record_delete(db: Database, namespace: str, blob_id: str, *, author: Author, keys: VaultKeys) -> Version:
+def record_delete(db: Database, namespace: str, blob_id: str, *, now_ms: int, keys: VaultKeys) -> Version:
     """Store a tombstone over every head of a blob.
 
     Raises:
@@ -162,19 +153,19 @@ def record_delete(db: Database, namespace: str, blob_id: str, *, author: Author,
         raise BlobNotFound(f"{namespace}/{blob_id!r} is not on this device")
     version = Version(
         id=os.urandom(16),
-        hlc=_next_hlc(db, author.now_ms),
+        hlc=_next_hlc(db, now_ms),
         namespace=namespace,
         blob_id=blob_id,
         parents=_parents(blobs.heads(db, row.no)),
         deleted=True,
         size=0,
-        created_at=author.now_ms,
+        created_at=now_ms,
         metadata={},
         scope=scope_of(db, keys, namespace, blob_id),
         content=(),
         content_digest=content_digest(()),
     )
-    _publish_later(db, version, [], author.device, outbox.DEFAULT_PRIORITY)
+    _publish_later(db, version, [], outbox.DEFAULT_PRIORITY)
     seen = facts.flag_tags(db, row.no)
     if seen:  # a delete removes the flag tags it sees, so that a blob made anew begins without them
         tags = tuple(tag for _, tag in seen)
@@ -228,11 +219,11 @@ def _is_readable(db: Database, chunk: int, source: ChunkSource) -> bool:
     return True
 
 
-def _publish_later(
-    db: Database, version: Version, numbers: list[int], device: DeviceId, priority: int
-) -> None:
+def _publish_later(db: Database, version: Version, numbers: list[int], priority: int) -> None:
     status = after(None, Event.PUT)
     assert status is SyncStatus.PENDING_UPLOAD
+    # Read here and not kept: another process may have given this device a new id.
+    device = meta.device_id(db)
     added = add_version(db, version, device=device, seq=0, status=status, chunks=numbers)
     outbox.enqueue_version(db, added.version_no, priority=priority)
 

@@ -18,9 +18,10 @@ import anyio
 import msgspec
 
 from syncagent import names
-from syncagent.cache import blobs, downloads, journals, meta, outbox
+from syncagent.cache import blobs, downloads, journals, meta, outbox, ownbatches
 from syncagent.cache.db import Database
-from syncagent.cache.outbox import OwnBatch, Waiting
+from syncagent.cache.outbox import Waiting
+from syncagent.cache.ownbatches import OwnBatch
 from syncagent.crypto.keys import VaultKeys
 from syncagent.crypto.sealed import open_object, seal_object
 from syncagent.engine.backoff import blob_delay_s
@@ -60,10 +61,9 @@ _FOLD_AT_ONCE = 200
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """What cutting needs to know of this device, and the time."""
+    """What cutting needs: the keys to seal with, and the time."""
 
     keys: VaultKeys
-    device: DeviceId
     now_ms: int
 
 
@@ -90,7 +90,7 @@ class Publisher:
     async def resume(self) -> None:
         """Publish the batch that an interruption left in the outbox, and cut no other; raises as `flush`."""
         async with self._turn:
-            await self._publish(await self._ctx.cache.read(outbox.unconfirmed_batch))
+            await self._publish(await self._ctx.cache.read(ownbatches.unconfirmed_batch))
 
     async def flush(self) -> None:
         """Publish batches until nothing more is ready.
@@ -118,7 +118,7 @@ class Publisher:
     async def _cut(self) -> "Cut":
         """The batch in the outbox, else a new one; blobs whose rows cannot be read are set aside."""
         ctx = self._ctx
-        author = Author(ctx.keys, ctx.device, ctx.now_ms())
+        author = Author(ctx.keys, ctx.now_ms())
         operation = partial(cut_batch, author=author, namespace=self._namespace)
         cut = await ctx.cache.write(operation, background=True)
         if cut.damaged:
@@ -127,7 +127,7 @@ class Publisher:
         return cut
 
     async def _put(self, batch: OwnBatch) -> None:
-        name = names.batch_object(self._ctx.device, batch.seq)
+        name = names.batch_object(batch.device, batch.seq)
         try:
             await self._remote.put(name, batch.object)
         except ObjectExists as exc:
@@ -137,17 +137,16 @@ class Publisher:
                 raise Unreachable(f"{name} is said to exist and cannot be read") from exc
             if stored != batch.object:
                 open_object(self._ctx.keys, name, stored)  # Tampered, and tried again, if it is not ours
-                raise copied(f"the remote holds another batch {batch.seq} of this device") from exc
+                raise ProfileCopied(f"the remote holds another batch {batch.seq} of this device") from exc
 
 
-def copied(what: str) -> RemoteForked:
-    """The error that ends a sync when this profile turns out to exist twice."""
-    return RemoteForked(
-        what,
-        safe="everything put on this device is kept and stays pending",
-        todo="this profile was copied or restored from a backup: join the vault again in a new folder,"
-        " and put there what is still pending here",
-    )
+class ProfileCopied(RemoteForked):
+    """This profile exists twice or was restored: others have batches of it that it never issued.
+
+    `engine/identity.py` makes it a device of its own; should that not help, the sync ends with this error.
+    """
+
+    default_safe = "everything put on this device is kept and stays pending"
 
 
 async def fail_versions(ctx: Context, versions: Sequence[int], error: SyncAgentError, tally: Tally) -> None:
@@ -181,29 +180,29 @@ async def fold(ctx: Context) -> int:
 
 def cut_batch(db: Database, *, author: Author, namespace: int | None) -> Cut:
     """Cut, seal and keep the next batch, where anything is ready. In one transaction."""
-    pending = outbox.unconfirmed_batch(db)
+    pending = ownbatches.unconfirmed_batch(db)
     if pending is not None:
         return Cut(pending)  # an interruption left it there
-    seq = outbox.last_own_seq(db) + 1
+    device = meta.device_id(db)
+    seq = ownbatches.last_own_seq(db) + 1
     packs = _take_packs(db, seq)
     packs_bytes = sum(50 * len(record.chunks) + 100 for record in packs)
     taken = _take_changes(db, author.now_ms, packs_bytes, namespace)
     if not taken.rows and not packs and not _owes_acknowledgement(db, author):
         return Cut(None, taken.damaged)
     hlc = tick(meta.hlc(db), author.now_ms)
-    chain_before = _chain_before(db, author.device, seq)
+    chain_before = _chain_before(db, device, seq)
     heads = {
-        device: Head(head_seq, chain)
-        for device, head_seq, chain in journals.unannounced_heads(db, author.device)
+        other: Head(head_seq, chain) for other, head_seq, chain in journals.unannounced_heads(db, device)
     }
     payload = encode_batch(Batch(hlc, chain_before, heads, tuple(packs), tuple(taken.changes)))
-    sealed = seal_object(author.keys, names.batch_object(author.device, seq), payload)
+    sealed = seal_object(author.keys, names.batch_object(device, seq), payload)
     digest = hashlib.sha256(sealed).digest()
     chain = chain_next(chain_before, digest)
     meta.put(db, meta.HLC, hlc)
-    outbox.store_batch(db, seq=seq, sealed=sealed, object_sha256=digest, chain=chain, rows=taken.rows)
-    journals.announce_heads(db, author.device)
-    return Cut(OwnBatch(seq, sealed, chain), taken.damaged)
+    ownbatches.store_batch(db, seq=seq, sealed=sealed, object_sha256=digest, chain=chain, rows=taken.rows)
+    journals.announce_heads(db, device)
+    return Cut(OwnBatch(device, seq, sealed, chain), taken.damaged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,24 +259,25 @@ def _change(db: Database, row: Waiting) -> Change:
 def _chain_before(db: Database, device: DeviceId, seq: int) -> bytes:
     if seq == 1:
         return chain_start(meta.vault_id(db), device)
-    chain = outbox.own_chain(db, seq - 1)
+    chain = ownbatches.own_chain(db, device, seq - 1)
     assert chain is not None, "batches are numbered without a gap"
     return chain
 
 
 def _owes_acknowledgement(db: Database, author: Author) -> bool:
-    if not journals.unannounced_heads(db, author.device):
+    if not journals.unannounced_heads(db, meta.device_id(db)):
         return False
     last = meta.find_int(db, meta.LAST_PUBLISHED_AT) or meta.find_int(db, meta.JOINED_AT) or 0
     return author.now_ms - last >= ACKNOWLEDGE_MS
 
 
 def _confirm(db: Database, seq: int, now_ms: int) -> int:
-    chain = outbox.own_chain(db, seq)
-    count = outbox.confirm_batch(db, seq)
+    device = meta.device_id(db)
+    chain = ownbatches.own_chain(db, device, seq)
+    count = ownbatches.confirm_batch(db, seq)
     meta.put(db, meta.LAST_PUBLISHED_AT, now_ms)
     if chain is not None:
-        journals.advance(db, blobs.device_no(db, meta.device_id(db)), seq, chain)
+        journals.advance(db, blobs.device_no(db, device), seq, chain)
     return count
 
 

@@ -15,91 +15,47 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import anyio.to_thread
-import msgspec
 
 from syncagent import names
-from syncagent.cache import journals, outbox
+from syncagent.cache import journals, meta
 from syncagent.cache.chunks import batched
-from syncagent.cache.journals import Cursor, ShownHead
+from syncagent.cache.journals import Cursor
 from syncagent.crypto.sealed import open_object
 from syncagent.engine.apply import Incoming, alarm, apply_batch
 from syncagent.engine.context import Context
 from syncagent.engine.gate import TransferGate
-from syncagent.engine.publish import copied
+from syncagent.engine.listing import list_names
+from syncagent.engine.own import check_own_journals, check_read_by_others
 from syncagent.engine.tasks import run_together
 from syncagent.errors import (
     BadResponse,
-    CacheDamaged,
     LimitExceeded,
-    ObjectExists,
     ObjectNotFound,
     OpenError,
     RemoteForked,
     RemoteRolledBack,
     SyncAgentError,
-    Tampered,
     TooNew,
     Withheld,
-    WrongVault,
 )
 from syncagent.journal.batch import decode_batch
 from syncagent.journal.chain import BatchId, Verdict, apply_order, check_listing
-from syncagent.model import Alarm, DeviceId, VaultId
+from syncagent.model import Alarm, DeviceId
 from syncagent.remote.base import Remote
 
 WINDOW = 32
 """Batches opened and ordered together: at most some 10 MiB of msgpack in memory."""
-MOST_NAMES = 1_000_000
-"""Names one listing may have; a remote that lists on for ever is stopped there."""
-
-
-class VaultRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The object `vault`: a hint which vault this is, confirmed by the key slot. JSON."""
-
-    format: int
-    vault_id: str
 
 
 @dataclass(slots=True)
 class Pulled:
-    """What reading the journals brought."""
+    """What reading the journals brought. `is_listed` says whether the others can find this device."""
 
     batches: int = 0
+    is_listed: bool = False
     conflicts: set[int] = field(default_factory=set)
     arrived: int = 0
     alarms: list[Alarm] = field(default_factory=list)
-
-
-def encode_vault_record(vault: VaultId) -> bytes:
-    """The bytes of the object `vault`."""
-    return msgspec.json.encode(VaultRecord(1, vault.hex()))
-
-
-def decode_vault_record(data: bytes) -> VaultId:
-    """The vault id an object `vault` names. `TooNew` for anything but format 1."""
-    try:
-        record = msgspec.json.decode(data, type=VaultRecord)
-        vault = bytes.fromhex(record.vault_id)
-    except (msgspec.MsgspecError, ValueError) as exc:
-        raise TooNew("the vault record was made by a newer syncagent, or altered") from exc
-    if record.format != 1 or len(vault) != 16 or encode_vault_record(VaultId(vault)) != data:
-        raise TooNew("the vault record was made by a newer syncagent, or altered")
-    return VaultId(vault)
-
-
-async def check_vault(ctx: Context, remote: Remote) -> None:
-    """Make sure the remote holds this device's vault, before anything is read or written there.
-
-    Raises:
-        RemoteRolledBack: the remote is there, but the vault is gone.
-        WrongVault: it is another vault.
-    """
-    try:
-        found = decode_vault_record(await remote.get(names.VAULT))
-    except ObjectNotFound as exc:
-        raise RemoteRolledBack("the remote no longer has this vault") from exc
-    if found != ctx.vault:
-        raise WrongVault(f"the remote holds vault {found.hex()}, this device belongs to {ctx.vault.hex()}")
 
 
 async def pull(ctx: Context, remote: Remote, gate: TransferGate) -> Pulled:
@@ -111,45 +67,31 @@ async def pull(ctx: Context, remote: Remote, gate: TransferGate) -> Pulled:
     """
     result = Pulled()
     stopped: set[DeviceId] = set()
-    devices = await _known_devices(ctx, remote)
-    await _check_own_journal(ctx, remote, result)
+    own = await ctx.cache.read(meta.device_id)
+    devices = await _known_devices(ctx, remote, own, result)
+    result.alarms += await check_own_journals(ctx, remote, gate)
     await _pull_devices(ctx, remote, gate, devices, stopped, result)
     # A head names more than was listed: a listing may lag behind, so it is asked for once more.
     beyond = await ctx.cache.read(journals.beyond_cursors)
-    await _check_read_by_others(ctx, beyond)
-    behind = {shown.device for shown in beyond} - stopped - {ctx.device}
+    await check_read_by_others(ctx, beyond)
+    behind = {shown.device for shown in beyond} - stopped - {own}
     if behind:
         await _pull_devices(ctx, remote, gate, sorted(behind), stopped, result)
         beyond = await ctx.cache.read(journals.beyond_cursors)
-        await _check_read_by_others(ctx, beyond)
+        await check_read_by_others(ctx, beyond)
         for shown in beyond:
-            if shown.device not in stopped and shown.device != ctx.device:
+            if shown.device not in stopped and shown.device != own:
                 error = Withheld(f"batch {shown.seq} of device {shown.device.hex()} exists and is not shown")
                 result.alarms.append(alarm(error, f"journal {shown.device.hex()}"))
     return result
 
 
-async def list_names(remote: Remote, prefix: str, *, after: str = "") -> list[str]:
-    """Every object name under a prefix, in order; each page is checked before the next is asked for."""
-    found: list[str] = []
-    while True:
-        page = await remote.list(prefix, after=after)
-        for info in page.objects:
-            if not info.name.startswith(prefix) or info.name <= after or not names.is_object_name(info.name):
-                raise BadResponse(f"a listing of {prefix!r} is not in order or names something else")
-            after = info.name
-            found.append(info.name)
-        if not page.more:
-            return found
-        if not page.objects or len(found) > MOST_NAMES:
-            raise BadResponse(f"a listing of {prefix!r} does not end")
-
-
-async def _known_devices(ctx: Context, remote: Remote) -> list[DeviceId]:
+async def _known_devices(ctx: Context, remote: Remote, own: DeviceId, result: Pulled) -> list[DeviceId]:
     listed = await list_names(remote, names.DEVICES)
     known = await ctx.cache.read(journals.cursors)
-    devices = {DeviceId(bytes.fromhex(name[len(names.DEVICES) :])) for name in listed} | set(known)
-    return sorted(devices - {ctx.device})
+    devices = {DeviceId(bytes.fromhex(name[len(names.DEVICES) :])) for name in listed}
+    result.is_listed = own in devices
+    return sorted((devices | set(known)) - {own})
 
 
 async def _pull_devices(
@@ -255,60 +197,3 @@ async def _open_batch(
 def _opened(ctx: Context, batch_id: BatchId, data: bytes) -> Incoming:
     payload = open_object(ctx.keys, names.batch_object(*batch_id), data)
     return Incoming(batch_id.device, batch_id.seq, decode_batch(payload), hashlib.sha256(data).digest())
-
-
-async def _check_own_journal(ctx: Context, remote: Remote, result: Pulled) -> None:
-    """Our own batches must be where we put them; those that are not are put there again, byte for byte."""
-    last = await ctx.cache.read(outbox.last_own_seq)
-    pending = await ctx.cache.read(outbox.unconfirmed_batch)
-    confirmed = last if pending is None else pending.seq - 1
-    after = names.batch_object(ctx.device, confirmed - 1) if confirmed > 0 else ""
-    listed = {
-        names.batch_seq(name)
-        for name in await list_names(remote, names.journal_prefix(ctx.device), after=after)
-    }
-    await _check_not_copied(ctx, remote, result, sorted(seq for seq in listed if seq > last), last)
-    if confirmed == 0 or confirmed in listed:
-        return
-    shown = {names.batch_seq(name) for name in await list_names(remote, names.journal_prefix(ctx.device))}
-    lost = [seq for seq in range(1, confirmed + 1) if seq not in shown]
-    for seq in lost:
-        try:
-            batch = await ctx.cache.read(partial(outbox.own_batch, seq=seq))
-        except CacheDamaged as exc:
-            result.alarms.append(alarm(exc, names.batch_object(ctx.device, seq)))
-            continue
-        if batch is not None:
-            try:
-                await remote.put(names.batch_object(ctx.device, seq), batch.object)
-            except ObjectExists:
-                continue  # shown late
-    error = RemoteRolledBack(
-        f"the remote had lost {len(lost)} batches of this device; they were put there again,"
-        " but content it lost with them is not sent again yet: keep this device"
-    )
-    result.alarms.append(alarm(error, f"journal {ctx.device.hex()}"))
-
-
-async def _check_not_copied(
-    ctx: Context, remote: Remote, result: Pulled, unknown: Sequence[int], last: int
-) -> None:
-    """A batch we did not issue and that opens as ours comes from a copy of this profile."""
-    for seq in unknown[:1]:
-        name = names.batch_object(ctx.device, seq)
-        try:
-            open_object(ctx.keys, name, await remote.get(name))
-        except (OpenError, TooNew, ObjectNotFound, BadResponse) as exc:
-            # Whoever holds the remote can list any name; only a device of the vault can seal under it.
-            error = Tampered(f"the remote shows a batch {seq} of this device that is none: {exc}")
-            result.alarms.append(alarm(error, name))
-        else:
-            raise copied(f"the remote holds batch {seq} of this device, which has issued {last}")
-
-
-async def _check_read_by_others(ctx: Context, beyond: Sequence[ShownHead]) -> None:
-    """What others have read of our journal is ours: the remote may have been restored with this profile."""
-    last = await ctx.cache.read(outbox.last_own_seq)
-    for shown in beyond:
-        if shown.device == ctx.device and shown.seq > last:
-            raise copied(f"another device has read batch {shown.seq} of this device, which has issued {last}")

@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 
 import syncagent
-from syncagent.cache import blobs, chunks, meta, outbox
+from syncagent.cache import blobs, chunks, meta, outbox, ownbatches
 from syncagent.cache.chunks import ChunkSource
 from syncagent.cache.db import Database
 from syncagent.cache.profile import Credential, Profile, open_database, open_slots, read_slots
@@ -21,7 +21,7 @@ from syncagent.crypto.keys import RootSecret, VaultKeys, cache_key
 from syncagent.crypto.keyslot import FLOOR_KDF
 from syncagent.crypto.pack import seal_pack
 from syncagent.engine import local
-from syncagent.engine.local import Author, Put
+from syncagent.engine.local import Put
 from syncagent.model import ChunkId, PackRecord, Scope, SyncStatus, Version
 from syncagent.remote.directory import DirectoryRemote
 from syncagent.vault import Vault
@@ -119,16 +119,14 @@ class Desk:
             self.db,
             Put(namespace, blob_id, {}, replace, priority),
             lambda scope: local.small_content(self.keys, scope, data, digest_of(data)),
-            author=Author(self.device, self.now_ms),
+            now_ms=self.now_ms,
             keys=self.keys,
             source=self.source,
         )
 
     def delete(self, blob_id: str, *, namespace: str = "notes") -> Version:
         self.now_ms += 1
-        return local.record_delete(
-            self.db, namespace, blob_id, author=Author(self.device, self.now_ms), keys=self.keys
-        )
+        return local.record_delete(self.db, namespace, blob_id, now_ms=self.now_ms, keys=self.keys)
 
     def number(self, version: Version) -> int:
         found = blobs.find_version(self.db, version.id)
@@ -160,12 +158,12 @@ class Desk:
 
     def cut(self, limit: int = 1000) -> int:
         """Do as if a batch of what is publishable had been cut; its number, 0 when there was nothing."""
-        seq = outbox.last_own_seq(self.db) + 1
+        seq = ownbatches.last_own_seq(self.db) + 1
         self.cut_packs(seq)
         rows = outbox.publishable(self.db, self.now_ms, limit)
         if not rows:
             return 0
-        outbox.store_batch(
+        ownbatches.store_batch(
             self.db,
             seq=seq,
             sealed=b"sealed",

@@ -6,7 +6,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from syncagent.cache import blobs, chunks, journals, outbox
+from syncagent.cache import blobs, chunks, journals, ownbatches
 from syncagent.cache.commit import Cache
 from syncagent.cache.db import Database
 from syncagent.cache.profile import Profile
@@ -14,7 +14,7 @@ from syncagent.engine import local
 from syncagent.engine.content import prepared
 from syncagent.engine.context import Context
 from syncagent.engine.heads import add_version
-from syncagent.engine.local import Author, Put
+from syncagent.engine.local import Put
 from syncagent.engine.publish import fold
 from syncagent.errors import BlobExists, BlobNotFound, CacheDamaged, SourceChanged
 from syncagent.model import CHUNK_SIZE, DeviceId, GroupId, Parent, SyncStatus, VaultId, Version
@@ -30,7 +30,6 @@ def context(desk: Desk, cache: Cache) -> Context:
         keys=desk.keys,
         profile=Profile(desk.packs.parent),
         vault=VaultId(b"v" * 16),
-        device=desk.device,
         now=lambda: NOW_MS / 1000,
         random=lambda: 0.5,
         workers=anyio.CapacityLimiter(2),
@@ -186,7 +185,7 @@ def test_holes_fill_when_the_version_or_its_batch_comes(db: Database) -> None:
 async def test_folding_gives_the_child_its_grandparents(desk: Desk, cache: Cache) -> None:
     published = desk.put("a", b"one")
     desk.send(b"one")
-    outbox.confirm_batch(desk.db, desk.cut())
+    ownbatches.confirm_batch(desk.db, desk.cut())
     for data in (b"two", b"three", b"four"):
         last = desk.put("a", data)
     assert await fold(context(desk, cache)) == 2
@@ -262,7 +261,7 @@ async def test_a_put_does_not_rely_on_content_that_was_folded_away_meanwhile(
                     local.record_put,
                     put=put,
                     content_in=content_in,
-                    author=Author(desk.device, NOW_MS),
+                    now_ms=NOW_MS,
                     keys=desk.keys,
                     source=desk.source,
                 )

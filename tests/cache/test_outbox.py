@@ -2,7 +2,7 @@
 
 import pytest
 
-from syncagent.cache import chunks, outbox
+from syncagent.cache import chunks, outbox, ownbatches
 from syncagent.cache.db import Database
 from syncagent.cache.outbox import Superseded
 from syncagent.cache.packfiles import pack_path
@@ -132,15 +132,15 @@ def test_confirming_settles_the_rows_of_this_batch_only(desk: Desk) -> None:
     desk.send(b"1", b"2")
     seq = desk.cut(limit=1)
     replaced = desk.put("a", b"3")
-    batch = outbox.unconfirmed_batch(desk.db)
+    batch = ownbatches.unconfirmed_batch(desk.db)
     assert batch is not None and (batch.seq, batch.object) == (seq, b"sealed")
-    assert outbox.confirm_batch(desk.db, seq) == 1
-    assert outbox.unconfirmed_batch(desk.db) is None
-    assert outbox.own_batch(desk.db, seq) == batch, "kept for a remote that forgets"
+    assert ownbatches.confirm_batch(desk.db, seq) == 1
+    assert ownbatches.unconfirmed_batch(desk.db) is None
+    assert ownbatches.own_batch(desk.db, desk.device, seq) == batch, "kept for a remote that forgets"
     assert desk.status(first) is None, "no head any more: its status is not brought back"
     assert desk.status(second) is desk.status(replaced) is SyncStatus.PENDING_UPLOAD
     assert waiting(desk.db) == 2
-    assert outbox.confirm_batch(desk.db, seq) == 0, "a second time changes nothing"
+    assert ownbatches.confirm_batch(desk.db, seq) == 0, "a second time changes nothing"
 
 
 def test_a_batch_confirmed_after_sending_was_given_up(desk: Desk) -> None:
@@ -148,7 +148,7 @@ def test_a_batch_confirmed_after_sending_was_given_up(desk: Desk) -> None:
     outbox.fail_uploads(desk.db, numbers(desk, version), error="x", next_attempt_at=0, max_retries=0)
     assert desk.status(version) is SyncStatus.FAILED_UPLOAD
     desk.send(b"1")
-    outbox.confirm_batch(desk.db, desk.cut())
+    ownbatches.confirm_batch(desk.db, desk.cut())
     assert desk.status(version) is SyncStatus.SYNCED
 
 
@@ -167,12 +167,12 @@ def test_failures_count_to_a_limit(desk: Desk) -> None:
 
 
 def test_sequence_numbers_go_on(desk: Desk) -> None:
-    assert outbox.last_own_seq(desk.db) == 0 and outbox.own_batch(desk.db, 1) is None
+    assert ownbatches.last_own_seq(desk.db) == 0 and ownbatches.own_batch(desk.db, desk.device, 1) is None
     desk.put("a", b"")
     assert desk.cut() == 1
-    outbox.confirm_batch(desk.db, 1)
+    ownbatches.confirm_batch(desk.db, 1)
     desk.put("b", b"")
-    assert desk.cut() == 2 == outbox.last_own_seq(desk.db)
+    assert desk.cut() == 2 == ownbatches.last_own_seq(desk.db)
 
 
 def test_packs_wait_for_a_batch_that_names_them(desk: Desk) -> None:
@@ -238,7 +238,7 @@ def test_a_batch_that_is_damaged_in_the_outbox_is_never_sent(desk: Desk) -> None
         "UPDATE payload SET bytes = zeroblob(length(bytes)) WHERE no = (SELECT payload_no FROM own_batch)"
     )
     with pytest.raises(CacheDamaged):
-        outbox.unconfirmed_batch(desk.db)
+        ownbatches.unconfirmed_batch(desk.db)
     with pytest.raises(CacheDamaged):
-        outbox.own_batch(desk.db, seq)
-    assert outbox.own_chain(desk.db, seq) is not None
+        ownbatches.own_batch(desk.db, desk.device, seq)
+    assert ownbatches.own_chain(desk.db, desk.device, seq) is not None

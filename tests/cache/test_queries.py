@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from syncagent.cache import chunks, downloads, meta, outbox, queries
+from syncagent.cache import chunks, downloads, meta, outbox, ownbatches, queries
 from syncagent.cache.db import Database, Row
 from syncagent.cache.schema import migrate
 from syncagent.errors import ConfigError
@@ -254,8 +254,8 @@ def test_unsent_chunks_are_read_in_order(large: Recording, namespace: int | None
 
 
 def test_what_is_asked_per_blob_uses_an_index(large: Recording) -> None:
-    outbox.unconfirmed_batch(large)
-    outbox.last_own_seq(large)
+    ownbatches.unconfirmed_batch(large)
+    ownbatches.last_own_seq(large)
     outbox.pending_with_chunk(large, 5)
     outbox.retries_of(large, [5])
     chunks.is_here(large, 5)

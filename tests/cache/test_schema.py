@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 import syncagent
-from syncagent.cache import blobs, meta, outbox, queries, schema
+from syncagent.cache import blobs, meta, outbox, ownbatches, queries, schema
 from syncagent.cache.db import Database
 from syncagent.cache.profile import Credential, Profile, unlock_profile
 from syncagent.cache.schema import SCHEMA, migrate
@@ -241,12 +241,12 @@ def take(desk: Desk, step: str | Event, namespace: str, which: int, number: int)
         case "send":
             for unsent in outbox.unsent_chunks(db, desk.now_ms, 3):
                 record_sent(desk, unsent.chunk_no)
-        case "cut" if outbox.unconfirmed_batch(db) is None:
+        case "cut" if ownbatches.unconfirmed_batch(db) is None:
             desk.cut(limit=which + 1)
         case "confirm":
-            batch = outbox.unconfirmed_batch(db)
+            batch = ownbatches.unconfirmed_batch(db)
             if batch is not None:
-                outbox.confirm_batch(db, batch.seq)
+                ownbatches.confirm_batch(db, batch.seq)
         case "fail" if row is not None and row.winner_no is not None:
             outbox.fail_uploads(db, [row.winner_no], error="x", next_attempt_at=0, max_retries=1)
         case "arrive":

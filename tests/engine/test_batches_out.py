@@ -4,10 +4,8 @@ import anyio
 import pytest
 
 from syncagent import names
-from syncagent.crypto.sealed import seal_object
-from syncagent.errors import ObjectRefused, OpenError, RemoteForked, Unreachable
+from syncagent.errors import ObjectRefused, OpenError, Unreachable
 from syncagent.journal.batch import VersionChange
-from syncagent.model import SyncStatus
 from syncagent.remote.memory import MemoryRemote
 from syncagent.remote.retry import RetryRemote
 from syncagent.vault import Vault
@@ -199,48 +197,6 @@ async def test_a_pack_that_is_there_already_counts_as_put(world: World) -> None:
     assert (report.failed, kinds(report)) == (0, [])
     assert world.names(names.PACKS) == packs
     assert (await world.sync("b")).fetched == 1
-
-
-async def test_another_batch_under_our_number_is_a_fork_and_everything_stays_pending(world: World) -> None:
-    await world.put("a", x=b"one")
-    world.clone("a", "copy")
-    await world.put("a", y=b"two")
-    await world.sync("copy")  # issues the number that the original will issue
-    remote = world.remote()
-    before = dict(world.store.objects)
-    with pytest.raises(RemoteForked):
-        await world.sync("a", remote)
-    async with world.open("a") as vault:
-        assert await statuses(vault) == {"x": "PENDING_UPLOAD", "y": "PENDING_UPLOAD"}
-        assert (await vault.namespace("notes").get("y")).data == b"two"
-        with pytest.raises(RemoteForked):
-            await vault.sync()
-        assert await statuses(vault) == {"x": "PENDING_UPLOAD", "y": "PENDING_UPLOAD"}
-    assert all(world.store.objects[name] == stored for name, stored in before.items())
-
-
-async def test_a_batch_that_meets_other_bytes_only_when_it_is_put_is_a_fork_too(world: World) -> None:
-    await world.put("a", x=b"one")
-    remote = world.remote()
-
-    async with world.open("a", remote) as vault:
-
-        async def intrude(call: Call) -> None:
-            if (
-                call.method == "put"
-                and call.name.startswith(names.JOURNAL)
-                and call.name not in world.names()
-            ):
-                keys = vault.parts()[0].keys
-                await world.replace(call.name, seal_object(keys, call.name, b"a copy's batch"))
-
-        remote.before = intrude
-        with pytest.raises(RemoteForked):
-            await vault.sync()
-        assert await statuses(vault) == {"x": "PENDING_UPLOAD"}
-        status = await vault.status()
-        assert status.counts[SyncStatus.PENDING_UPLOAD] == 1
-        assert status.reasons and status.reasons[0].startswith("RemoteForked")
 
 
 async def test_bytes_that_do_not_open_in_the_place_of_a_batch_are_no_copy_of_this_device(

@@ -2,6 +2,7 @@
 
 import random
 
+import anyio
 import pytest
 
 from syncagent import names
@@ -100,8 +101,18 @@ async def test_several_objects_that_fail_with_no_success_are_the_remotes_failure
 
 async def test_a_success_after_them_makes_several_failures_the_blobs_own(world: World) -> None:
     remote = world.remote()
-    remote.before = Stalls("put", 310 << 10)
-    async with world.open("a", remote, transfers=1) as vault:
+    stalls = Stalls("put", 310 << 10)
+
+    async def in_order(call: Call) -> None:
+        """The good one comes when the others have failed."""
+        await stalls(call)
+        if call.method == "put" and call.name.startswith(names.PACKS):
+            with anyio.fail_after(10):
+                while stalls.tried < 3 * STRIKES:
+                    await anyio.sleep(0.001)
+
+    remote.before = in_order
+    async with world.open("a", remote) as vault:
         notes = vault.namespace("notes")
         for number in range(3):
             await notes.put(f"bad{number}", LARGER + bytes([number]))

@@ -1,0 +1,95 @@
+"""A profile that exists twice takes a new device id: a copied folder, or one restored from a backup.
+
+Its batches as far as the remote holds the same bytes stay what they are: the
+journal of a device it once was. Whatever the remote does not hold of them is
+published again under the new id. What its other self has published meanwhile is
+read like any other device's journal.
+"""
+
+import hashlib
+import os
+import platform
+from collections.abc import Sequence
+from functools import partial
+
+from syncagent import names
+from syncagent.cache import blobs, facts, journals, meta, outbox, ownbatches
+from syncagent.cache.db import Database
+from syncagent.crypto.sealed import open_object
+from syncagent.engine.apply import alarm
+from syncagent.engine.context import Context
+from syncagent.errors import BadResponse, CacheDamaged, ObjectNotFound, RemoteForked
+from syncagent.journal.batch import Change, DeviceChange, VersionChange, decode_batch, encode_change
+from syncagent.journal.clock import tick
+from syncagent.model import Alarm, DeviceId
+from syncagent.remote.base import Remote
+
+
+async def become_new_device(ctx: Context, remote: Remote, cause: RemoteForked) -> Alarm:
+    """Take a new device id; durable on return. What the report of this sync must say about it.
+
+    Raises:
+        RemoteError: the remote does not answer; nothing has changed.
+    """
+    old = await ctx.cache.read(meta.device_id)
+    last = await ctx.cache.read(ownbatches.last_own_seq)
+    common = await _common(ctx, remote, old, last)
+    changes: list[Change] = []
+    for seq in range(common + 1, last + 1):
+        try:
+            batch = await ctx.cache.read(partial(ownbatches.own_batch, device=old, seq=seq))
+        except CacheDamaged:
+            continue  # its versions have rows of their own; only flags and the like are lost with it
+        if batch is not None:
+            opened = decode_batch(open_object(ctx.keys, names.batch_object(old, seq), batch.object))
+            changes += [change for change in opened.changes if not isinstance(change, VersionChange)]
+    new = DeviceId(os.urandom(16))
+    await ctx.cache.write(
+        partial(_switch, old=old, new=new, common=common, changes=changes, now_ms=ctx.now_ms())
+    )
+    error = RemoteForked(
+        f"{cause}: this profile was copied or restored from a backup, and goes on as device {new.hex()};"
+        " nothing put here is lost"
+    )
+    return alarm(error, f"device {old.hex()}")
+
+
+async def _common(ctx: Context, remote: Remote, device: DeviceId, last: int) -> int:
+    """The last batch that the remote holds exactly as this device has issued it; 0 for none."""
+    for seq in range(last, 0, -1):
+        digest = await ctx.cache.read(partial(ownbatches.own_digest, device=device, seq=seq))
+        try:
+            stored = await remote.get(names.batch_object(device, seq))
+        except (ObjectNotFound, BadResponse):
+            continue
+        if hashlib.sha256(stored).digest() == digest:
+            return seq  # its chain covers all before it
+    return 0
+
+
+def _switch(
+    db: Database, *, old: DeviceId, new: DeviceId, common: int, changes: Sequence[Change], now_ms: int
+) -> None:
+    if meta.device_id(db) != old:
+        return  # another process was quicker
+    old_no, new_no = blobs.device_no(db, old), blobs.device_no(db, new)
+    chain = ownbatches.own_chain(db, old, common)
+    if common:
+        ownbatches.confirm_batch(db, common)  # it may have been in the outbox still
+    ownbatches.give_up(db, common)
+    for row in db.all("SELECT no FROM version WHERE device_no = ? AND seq > ? ORDER BY no", (old_no, common)):
+        outbox.publish_again(db, row[0])
+    for change in changes:
+        outbox.enqueue_change(db, encode_change(change))
+    db.execute("UPDATE version SET device_no = ? WHERE device_no = ? AND seq = 0", (new_no, old_no))
+    journals.become(db, old=old_no, seq=common, chain=chain)
+    hlc = tick(meta.hlc(db), now_ms)
+    name = meta.find_text(db, meta.DEVICE_NAME) or "device"
+    device = encode_change(DeviceChange(new, name, platform.system() or "unknown", old, False, hlc))
+    facts.set_register(db, "device", new, change=device, hlc=hlc, device=new)
+    outbox.enqueue_change(db, device, priority=1)
+    meta.put(db, meta.HLC, hlc)
+    meta.put(db, meta.DEVICE_ID, new)
+    meta.put(db, meta.JOINED_AT, now_ms)
+    for key in (meta.IS_COPIED, meta.LAST_PUBLISHED_AT):
+        meta.put(db, key, None)
