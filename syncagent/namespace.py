@@ -1,8 +1,8 @@
 """A namespace of an open vault: put, get, open, delete, list."""
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as replaced
 from functools import partial
 from pathlib import Path
 
@@ -10,12 +10,13 @@ from syncagent import names
 from syncagent.cache import queries
 from syncagent.cache.chunks import ChunkSource, batched
 from syncagent.cache.db import Database
-from syncagent.crypto.chunk import digest_of
+from syncagent.cache.outbox import DEFAULT_PRIORITY
 from syncagent.engine import local, read
-from syncagent.engine.content import Source, prepared
+from syncagent.engine.content import Source, check_expected, prepared
 from syncagent.engine.context import Context
 from syncagent.engine.engine import Engine
-from syncagent.engine.local import Put
+from syncagent.engine.local import Put, check_priority
+from syncagent.engine.many import SmallPut, find_some, put_some
 from syncagent.engine.read import Found
 from syncagent.errors import (
     BlobNotHere,
@@ -36,15 +37,12 @@ from syncagent.model import (
     Metadata,
     MetadataValue,
     PutResult,
-    Scope,
     SyncStatus,
     Version,
 )
 from syncagent.reader import BlobReader
 from syncagent.times import utc
 
-SLICE_S = 0.005
-"""Longest part of `put_many` that holds the cache: a put from elsewhere waits for one of them."""
 _PUT_AT_ONCE = 256
 _GET_AT_ONCE = 64
 
@@ -59,11 +57,16 @@ class Namespace:
 
     async def put(
         self,
-        blob_id: str,
+        blob_id: str | None,
         data: Source,
         *,
         metadata: Mapping[str, MetadataValue] | None = None,
         replace: bool = False,
+        if_version: Version | str | None = None,
+        expected_sha256: bytes | str | None = None,
+        expected_size: int | None = None,
+        priority: int = DEFAULT_PRIORITY,
+        local_only: bool | None = None,
     ) -> Version:
         """Store a blob; durable in the cache on return, and sent by the next sync.
 
@@ -71,29 +74,51 @@ class Namespace:
         existing one is returned. A path is copied in; the file is not watched.
 
         Args:
-            blob_id: 1 to 1024 bytes of UTF-8 in NFC, without NUL.
+            blob_id: 1 to 1024 bytes of UTF-8 in NFC, without NUL. None for one made of the content: the
+                hex digest of it, the same for the same content.
             data: bytes, the path of a regular file, or an async iterable of bytes.
             metadata: text keys to text, 64-bit int, finite float, bool or bytes; at most 16 KiB packed.
             replace: store a new version where the id holds other bytes or metadata.
+            if_version: replace, but only this version: the blob's present one, by its id or at least 8
+                digits of it.
+            expected_sha256: of the whole content, 32 bytes or hex.
+            expected_size: of the content, in bytes.
+            priority: 1 to 4; what is sent first has the smallest.
+            local_only: True keeps the blob on this device for ever, False shares it; None leaves it as it
+                is, and shares a new one. What was sent already stays sent.
 
         Raises:
-            InvalidName, LimitExceeded, ConfigError: the id, size or metadata cannot be stored.
+            InvalidName, LimitExceeded, ConfigError: the id, size, metadata or an option cannot be used.
             BlobExists: the id holds something else and `replace` is not set.
+            VersionConflict: the present version is another than `if_version`.
+            ContentMismatch: the content is not what was expected.
             SourceChanged: the file cannot be read or changed while it was read.
             CacheFull: the disk is full. In every case nothing was stored.
         """
-        names.check_blob_id(blob_id)
+        if blob_id is not None:
+            names.check_blob_id(blob_id)
         _check_source(data)
-        wanted = Put(self.name, blob_id, check_metadata(metadata or {}), replace)
+        wanted = Put(
+            self.name,
+            blob_id or "",
+            check_metadata(metadata or {}),
+            replace,
+            priority=check_priority(priority),
+            if_version=None if if_version is None else str(if_version),
+            local_only=local_only,
+        )
         ctx = self._ctx
-        find_scope = partial(_scope_for_put, ctx=ctx, put=wanted)
-        async with prepared(ctx, data, find_scope) as content_in:
+        find_scope = partial(local.scope_of, keys=ctx.keys, put=wanted)
+        expected = check_expected(expected_sha256, expected_size)
+        async with prepared(ctx, data, find_scope, expected) as content:
+            if blob_id is None:
+                wanted = replaced(wanted, blob_id=content.content_digest.hex())
             version = await ctx.cache.write(
                 partial(
                     local.record_put,
                     put=wanted,
-                    content_in=content_in,
-                    now_ms=self._ctx.now_ms(),
+                    content_in=content.for_scope,
+                    now_ms=ctx.now_ms(),
                     keys=ctx.keys,
                     source=ChunkSource(ctx.keys, ctx.profile.packs),
                 )
@@ -123,7 +148,7 @@ class Namespace:
         for request in requests:
             _check_source(request.data)
         results: list[PutResult | None] = [None] * len(requests)
-        small: list[tuple[int, _Small]] = []
+        small: list[tuple[int, SmallPut]] = []
         for index, request in enumerate(requests):
             if isinstance(request.data, bytes) and len(request.data) <= SMALL_BLOB:
                 try:
@@ -132,12 +157,12 @@ class Namespace:
                 except SyncAgentError as exc:
                     results[index] = PutResult(request.blob_id, error=exc)
                 else:
-                    small.append((index, _Small(put, request.data)))
+                    small.append((index, SmallPut(put, request.data)))
         done = 0
         while done < len(small):
             group = small[done : done + _PUT_AT_ONCE]
             operation = partial(
-                _put_some, items=[item for _, item in group], ctx=self._ctx, now_ms=self._ctx.now_ms()
+                put_some, items=[item for _, item in group], ctx=self._ctx, now_ms=self._ctx.now_ms()
             )
             try:
                 stored = await self._ctx.cache.write(operation)
@@ -181,7 +206,7 @@ class Namespace:
         source = ChunkSource(self._ctx.keys, self._ctx.profile.packs)
         for part in batched(blob_ids, _GET_AT_ONCE):
             found = await self._ctx.cache.read(
-                partial(_find_some, namespace=self.name, ids=part, source=source)
+                partial(find_some, namespace=self.name, ids=part, source=source)
             )
             for blob_id, one in zip(part, found, strict=True):
                 if isinstance(one, Found) and one.data is not None:
@@ -327,55 +352,6 @@ class _Request:
     metadata: Metadata
 
 
-@dataclass(frozen=True, slots=True)
-class _Small:
-    put: Put
-    data: bytes = field(repr=False)
-
-
-def _put_some(db: Database, *, items: Sequence[_Small], ctx: Context, now_ms: int) -> list[PutResult]:
-    """As many of these as fit in a slice, each in a savepoint of its own."""
-    started = time.monotonic()
-    source = ChunkSource(ctx.keys, ctx.profile.packs)
-    results: list[PutResult] = []
-    for item in items:
-        digest = digest_of(item.data)
-        db.execute("SAVEPOINT item")
-        try:
-            version = local.record_put(
-                db,
-                item.put,
-                lambda scope, item=item, digest=digest: local.small_content(  # type: ignore[misc]  # a default binds the loop's value
-                    ctx.keys, scope, item.data, digest
-                ),
-                now_ms=now_ms,
-                keys=ctx.keys,
-                source=source,
-            )
-            results.append(PutResult(item.put.blob_id, version))
-        except CacheFull:
-            raise
-        except SyncAgentError as exc:
-            db.execute("ROLLBACK TO item")
-            results.append(PutResult(item.put.blob_id, error=exc))
-        db.execute("RELEASE item")
-        if time.monotonic() - started > SLICE_S:
-            break
-    return results
-
-
-def _find_some(
-    db: Database, *, namespace: str, ids: Sequence[str], source: ChunkSource
-) -> list[Found | None]:
-    found: list[Found | None] = []
-    for blob_id in ids:
-        try:
-            found.append(read.find(db, namespace, names.check_blob_id(blob_id), source))
-        except SyncAgentError:
-            found.append(None)  # asked for alone, where the error is told
-    return found
-
-
 def _check_source(data: object) -> None:
     """Before anything is stored: text has no bytes of its own."""
     if not isinstance(data, bytes | bytearray | memoryview | Path) and not hasattr(data, "__aiter__"):
@@ -384,10 +360,6 @@ def _check_source(data: object) -> None:
 
 def _exists(db: Database, *, namespace: str, blob_id: str) -> bool:
     return read.winner_no(db, namespace, blob_id) is not None
-
-
-def _scope_for_put(db: Database, *, ctx: Context, put: Put) -> Scope:
-    return local.scope_of(db, ctx.keys, put.namespace, put.blob_id)
 
 
 def _blob(blob_id: str, version: Version, data: bytes) -> Blob:

@@ -67,9 +67,16 @@ def enqueue_version(
     )
 
 
-def enqueue_change(db: Database, change: bytes, *, priority: int = DEFAULT_PRIORITY) -> None:
+def enqueue_change(
+    db: Database, change: bytes, *, priority: int = DEFAULT_PRIORITY, group: GroupId | None = None
+) -> None:
     """Queue a change without content."""
-    db.execute("INSERT INTO upload (change, priority) VALUES (?, ?)", (change, priority))
+    db.execute("INSERT INTO upload (change, priority, group_id) VALUES (?, ?, ?)", (change, priority, group))
+
+
+def forget(db: Database, version_no: int) -> None:
+    """Take a version off the queue: it stays on this device."""
+    db.execute("DELETE FROM upload WHERE version_no = ?", (version_no,))
 
 
 def is_unpublished(db: Database, version_no: int) -> bool:

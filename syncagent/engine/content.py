@@ -5,10 +5,12 @@ read a few chunks at a time and sealed into pack files as it comes, so memory
 stays bounded whatever the size.
 """
 
+import hashlib
 import os
 import stat
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -23,54 +25,133 @@ from syncagent.cache.packfiles import PackFileWriter
 from syncagent.crypto.chunk import content_digest, digest_of
 from syncagent.engine.context import Context
 from syncagent.engine.local import NewContent, small_content
-from syncagent.errors import BlobExists, CacheDamaged, LimitExceeded, SourceChanged
+from syncagent.errors import (
+    BlobExists,
+    BlobNotFound,
+    CacheDamaged,
+    ConfigError,
+    ContentMismatch,
+    LimitExceeded,
+    SourceChanged,
+    VersionConflict,
+)
 from syncagent.model import CHUNK_SIZE, MAX_BLOB_SIZE, SMALL_BLOB, ChunkId, Scope
 
 Source = bytes | bytearray | memoryview | Path | AsyncIterable[bytes]
 """What `put` takes."""
 
+_REFUSALS = (BlobExists, BlobNotFound, ContentMismatch, LimitExceeded, SourceChanged, VersionConflict)
+
 READ_CHUNKS = 8
 """Chunks read at a time: about one pack, and few enough to keep in memory twice."""
 
 
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the caller promises of the content; None where nothing."""
+
+    sha256: bytes | None = None
+    size: int | None = None
+
+
+def check_expected(sha256: bytes | str | None, size: int | None) -> Expected:
+    """What a caller promises; `ConfigError` for what no content can have."""
+    if isinstance(sha256, str):
+        try:
+            sha256 = bytes.fromhex(sha256)
+        except ValueError as exc:
+            raise ConfigError("the expected SHA-256 is not hex") from exc
+    if sha256 is not None and len(sha256) != 32:
+        raise ConfigError(f"a SHA-256 has 32 bytes, not {len(sha256)}")
+    if size is not None and size < 0:
+        raise ConfigError(f"no content has {size} bytes")
+    return Expected(sha256, size)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Content that can be stored. `for_scope` gives it for a dedup scope; None leaves the scope as it is."""
+
+    content_digest: bytes
+    for_scope: Callable[[Scope | None], NewContent]
+
+
 @asynccontextmanager
 async def prepared(
-    ctx: Context, source: Source, find_scope: Callable[[Database], Scope]
-) -> AsyncIterator[Callable[[Scope], NewContent]]:
+    ctx: Context, source: Source, find_scope: Callable[[Database], Scope], expected: Expected = Expected()
+) -> AsyncIterator[Prepared]:
     """Content of a source, as `record_put` wants it. Leaving by an error of ours undoes pack files.
 
     Args:
         ctx: the open vault.
         source: bytes, a file that is copied in, or a stream.
         find_scope: looks up the dedup scope; large content must be sealed for one before it is stored.
+        expected: what the content must be.
 
     Raises:
         SourceChanged: the file vanished, shrank or changed while it was read.
+        ContentMismatch: it is not what was expected.
         LimitExceeded: over 64 GiB.
         CacheFull: the disk of the cache is full.
     """
+    check = _Check(expected)
     async with _pieces(ctx, source) as pieces:
         first: list[bytes] = await anext(pieces, [])
         if sum(map(len, first)) <= SMALL_BLOB:
             data = b"".join(first)
             await anext(pieces, None)  # the end of a file is where it is looked at once more
+            check.add([data])
+            check.finish()
             digest = digest_of(data)
-            yield lambda scope: small_content(ctx.keys, scope, data, digest)
+            yield Prepared(
+                content_digest((digest,) if data else ()),
+                lambda scope: small_content(ctx.keys, scope, data, digest),
+            )
             return
         scope = await ctx.cache.read(find_scope)
         with PackFileWriter(ctx.profile.packs, ctx.keys) as writer:
-            content = await _seal(ctx, scope, first, pieces, writer)
+            content = await _seal(ctx, scope, first, pieces, writer, check)
         try:
-            yield lambda wanted: _for_scope(content, wanted)
-        except (BlobExists, SourceChanged):
+            yield Prepared(content.content_digest, lambda wanted: _for_scope(content, wanted))
+        except _REFUSALS:
             # Refused by the operation itself, so no row names the files. After anything else, such as a
             # cancellation or a full disk at the commit, one may: a file too many, never a row too many.
             await anyio.to_thread.run_sync(writer.abandon, limiter=ctx.workers)
             raise
 
 
+class _Check:
+    """Content as it comes, beside what was promised of it."""
+
+    def __init__(self, expected: Expected) -> None:
+        self._expected = expected
+        self._size = 0
+        self._sha256 = hashlib.sha256() if expected.sha256 is not None else None
+
+    def add(self, pieces: Iterable[bytes]) -> None:
+        """Content that follows; refused as soon as it is too long. Hashes: for a worker thread."""
+        for piece in pieces:
+            self._size += len(piece)
+            if self._expected.size is not None and self._size > self._expected.size:
+                raise ContentMismatch(f"the content is longer than the {self._expected.size} bytes expected")
+            if self._sha256 is not None:
+                self._sha256.update(piece)
+
+    def finish(self) -> None:
+        """There is no more."""
+        if self._expected.size not in (None, self._size):
+            raise ContentMismatch(f"the content has {self._size} bytes, {self._expected.size} were expected")
+        if self._sha256 is not None and self._sha256.digest() != self._expected.sha256:
+            raise ContentMismatch(f"the content has SHA-256 {self._sha256.hexdigest()}, not the one expected")
+
+
 async def _seal(
-    ctx: Context, scope: Scope, first: list[bytes], pieces: AsyncIterator[list[bytes]], writer: PackFileWriter
+    ctx: Context,
+    scope: Scope,
+    first: list[bytes],
+    pieces: AsyncIterator[list[bytes]],
+    writer: PackFileWriter,
+    check: _Check,
 ) -> NewContent:
     source = ChunkSource(ctx.keys, ctx.profile.packs)
     digests: list[bytes] = []
@@ -82,6 +163,7 @@ async def _seal(
         size += sum(map(len, group))
         if size > MAX_BLOB_SIZE:
             raise LimitExceeded(f"a blob has at most {MAX_BLOB_SIZE} bytes")
+        await anyio.to_thread.run_sync(check.add, group, limiter=ctx.workers)
         new_digests = await anyio.to_thread.run_sync(_digests, group, limiter=ctx.workers)
         new_ids = [ctx.keys.chunk_id(scope, digest) for digest in new_digests]
         wanted = [chunk_id for chunk_id in new_ids if chunk_id not in sealed]
@@ -92,6 +174,7 @@ async def _seal(
         digests += new_digests
         ids += new_ids
         group = await anext(pieces, None)
+    check.finish()
     records = await anyio.to_thread.run_sync(writer.finish, limiter=ctx.workers)
     return NewContent(size, content_digest(digests), scope, tuple(ids), packs=tuple(records))
 
@@ -133,8 +216,8 @@ def _verifies(source: ChunkSource, place: ChunkPlaces) -> bool:
     return True
 
 
-def _for_scope(content: NewContent, wanted: Scope) -> NewContent:
-    if content.scope != wanted:
+def _for_scope(content: NewContent, wanted: Scope | None) -> NewContent:
+    if wanted is not None and content.scope != wanted:
         raise SourceChanged(
             "the blob was replaced by one of another dedup scope meanwhile", todo="put it again"
         )

@@ -13,7 +13,7 @@ from syncagent.cache.blobs import HeadRow
 from syncagent.cache.db import Database
 from syncagent.errors import CacheDamaged
 from syncagent.journal import merge
-from syncagent.journal.merge import Node
+from syncagent.journal.merge import Node, inherit
 from syncagent.model import DeviceId, Hlc, SyncStatus, Version, VersionId
 
 
@@ -80,6 +80,22 @@ def add_version(
         demoted=demoted,
     )
     return Added(number, blob, is_head=incoming.id in head_ids, is_conflict=is_conflict)
+
+
+def fold_pair(db: Database, older_no: int, newer_no: int) -> bool:
+    """Drop a version that was never published, in favour of the one that replaced it; whether that could be.
+
+    What it had superseded stays superseded: its parents are passed on.
+    """
+    try:
+        older = blobs.load_version(db, older_no)
+        newer = blobs.load_version(db, newer_no)
+    except CacheDamaged:
+        return False  # this pair stays as it is, the others fold
+    parents = inherit(newer.parents, {VersionId(older.id): older.parents})
+    blobs.replace_version(db, newer_no, msgspec.structs.replace(newer, parents=parents))
+    blobs.delete_version(db, older_no)
+    return True
 
 
 def _is_conflict(db: Database, ranked: list[tuple[int, Node]], version: Version, number: int) -> bool:

@@ -5,25 +5,33 @@ that transaction is.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from syncagent.cache import blobs, chunks, downloads, facts, meta, outbox
-from syncagent.cache.blobs import HeadRow
+from syncagent.cache.blobs import BlobRow, HeadRow
 from syncagent.cache.chunks import ChunkSource, batched
 from syncagent.cache.db import Database
 from syncagent.cache.status import Event, after
 from syncagent.crypto.chunk import chunk_count, content_digest
 from syncagent.crypto.keys import VaultKeys
-from syncagent.engine.heads import add_version
-from syncagent.errors import BlobExists, BlobNotFound, CacheDamaged, SourceChanged
+from syncagent.engine.heads import add_version, fold_pair
+from syncagent.errors import (
+    BlobExists,
+    BlobNotFound,
+    CacheDamaged,
+    ConfigError,
+    SourceChanged,
+    VersionConflict,
+)
 from syncagent.journal.batch import FlagsChange, encode_change
 from syncagent.journal.clock import tick
 from syncagent.model import (
     CHUNK_SIZE,
     ChunkId,
+    GroupId,
     Hlc,
     Metadata,
     PackRecord,
@@ -33,6 +41,8 @@ from syncagent.model import (
     Version,
 )
 
+MIN_VERSION_PREFIX = 8
+"""Digits of a version's id that name it."""
 _TAGS_A_CHANGE = 10_000
 """Some 90 KiB of msgpack: a change must fit in a batch."""
 
@@ -58,10 +68,18 @@ class Put:
     metadata: Metadata
     replace: bool
     priority: int = outbox.DEFAULT_PRIORITY
+    if_version: str | None = None
+    """The version that must be the present one; it is replaced."""
+    local_only: bool | None = None
+    """Whether the blob stays on this device; None leaves it as it is."""
 
 
-def small_content(keys: VaultKeys, scope: Scope, data: bytes, digest: bytes) -> NewContent:
-    """Content of at most one chunk that goes into a row. `digest` is the SHA-256 of `data`."""
+def small_content(keys: VaultKeys, scope: Scope | None, data: bytes, digest: bytes) -> NewContent:
+    """Content of at most one chunk that goes into a row, in a scope or one of its own.
+
+    `digest` is the SHA-256 of `data`.
+    """
+    scope = random_scope() if scope is None else scope
     if not data:
         return NewContent(0, content_digest(()), scope, ())
     return NewContent(
@@ -69,26 +87,50 @@ def small_content(keys: VaultKeys, scope: Scope, data: bytes, digest: bytes) -> 
     )
 
 
-def scope_of(db: Database, keys: VaultKeys, namespace: str, blob_id: str) -> Scope:
-    """The dedup scope a put under this name uses: that of the blob's head, else the namespace's."""
-    number = blobs.find_namespace(db, namespace)
-    row = None if number is None else blobs.find_blob(db, number, blob_id)
+def scope_of(db: Database, keys: VaultKeys, put: Put) -> Scope:
+    """The dedup scope a put uses: that of the blob's head, else the namespace's.
+
+    What begins to stay on this device has one of its own: a pack file that holds it must hold nothing that
+    another blob needs, or it would be sent for that one.
+    """
+    number = blobs.find_namespace(db, put.namespace)
+    row = None if number is None else blobs.find_blob(db, number, put.blob_id)
+    if put.local_only and not (row is not None and is_local_only(blobs.heads(db, row.no))):
+        return random_scope()
     if row is not None and row.winner_no is not None:
         try:
             return Scope(blobs.load_version(db, row.winner_no).scope)
         except CacheDamaged:  # a damaged head must not keep anyone from replacing it
             pass
-    return keys.namespace_scope(namespace)
+    return keys.namespace_scope(put.namespace)
+
+
+def check_priority(priority: int) -> int:
+    """The priority itself, 1 to 4, or `ConfigError`."""
+    if priority not in range(1, 5):
+        raise ConfigError(f"a priority is 1, 2, 3 or 4, not {priority!r}")
+    return priority
+
+
+def random_scope() -> Scope:
+    """A dedup scope that nothing else has."""
+    return Scope(os.urandom(16))
+
+
+def is_local_only(heads: Sequence[HeadRow]) -> bool:
+    """Whether a blob with these heads never leaves this device."""
+    return bool(heads) and all(head.status is SyncStatus.LOCAL_ONLY for head in heads)
 
 
 def record_put(
     db: Database,
     put: Put,
-    content_in: Callable[[Scope], NewContent],
+    content_in: Callable[[Scope | None], NewContent],
     *,
     now_ms: int,
     keys: VaultKeys,
     source: ChunkSource,
+    group: GroupId | None = None,
 ) -> Version:
     """Store a blob; the version that now wins under its name.
 
@@ -99,9 +141,11 @@ def record_put(
         now_ms: Unix time in milliseconds.
         keys: the vault's keys.
         source: reads chunks that are here already, to prove them before relying on them.
+        group: the transaction this is part of.
 
     Raises:
         BlobExists: the name holds other bytes or metadata and `put.replace` is not set.
+        VersionConflict: `put.if_version` is not the present version.
     """
     number = blobs.namespace_no(db, put.namespace)
     row = blobs.find_blob(db, number, put.blob_id)
@@ -113,14 +157,24 @@ def record_put(
         except CacheDamaged:
             if not put.replace:
                 raise
-    scope = keys.namespace_scope(put.namespace) if winner is None else Scope(winner.scope)
+    if put.if_version is not None:
+        _check_version(put, heads, row)
+    was_local = is_local_only(heads)
+    stays_local = was_local if put.local_only is None else put.local_only
+    if stays_local and not was_local:
+        scope = None  # one of its own
+    else:
+        scope = keys.namespace_scope(put.namespace) if winner is None else Scope(winner.scope)
     content = content_in(scope)
     if winner is not None and not winner.deleted and row is not None and row.winner_no is not None:
         if winner.content_digest == content.content_digest and _same(winner.metadata, put.metadata):
-            store_content(db, content, keys=keys, source=source)
-            downloads.settle(db, [row.winner_no])
+            if content.scope == winner.scope:
+                store_content(db, content, keys=keys, source=source)
+                downloads.settle(db, [row.winner_no])
+            if stays_local is not was_local:
+                _move(db, row.winner_no, put, stays_local)
             return winner
-        if not put.replace:
+        if not (put.replace or put.if_version is not None):
             raise BlobExists(f"{put.namespace}/{put.blob_id!r} holds other content")
     version = Version(
         id=os.urandom(16),
@@ -135,14 +189,22 @@ def record_put(
         scope=content.scope,
         content=content.chunks,
         content_digest=content.content_digest,
+        group=None if stays_local else group,
     )
     numbers = store_content(db, content, keys=keys, source=source)
-    _publish_later(db, version, numbers, put.priority)
-    return version
+    return _add(db, version, numbers, heads, put.priority, stays_local)
 
 
-def record_delete(db: Database, namespace: str, blob_id: str, *, now_ms: int, keys: VaultKeys) -> Version:
-    """Store a tombstone over every head of a blob.
+def record_delete(
+    db: Database,
+    namespace: str,
+    blob_id: str,
+    *,
+    now_ms: int,
+    keys: VaultKeys,
+    group: GroupId | None = None,
+) -> Version:
+    """Store a tombstone over every head of a blob; as part of a transaction, if it is one's.
 
     Raises:
         BlobNotFound: there is no live blob of this name here.
@@ -151,28 +213,33 @@ def record_delete(db: Database, namespace: str, blob_id: str, *, now_ms: int, ke
     row = None if number is None else blobs.find_blob(db, number, blob_id)
     if row is None or row.winner_no is None or row.is_deleted:
         raise BlobNotFound(f"{namespace}/{blob_id!r} is not on this device")
+    heads = blobs.heads(db, row.no)
+    # What others have never seen need not be deleted for them.
+    stays_local = is_local_only(heads) and not any(blobs.load_version(db, head.no).parents for head in heads)
     version = Version(
         id=os.urandom(16),
         hlc=_next_hlc(db, now_ms),
         namespace=namespace,
         blob_id=blob_id,
-        parents=_parents(blobs.heads(db, row.no)),
+        parents=_parents(heads),
         deleted=True,
         size=0,
         created_at=now_ms,
         metadata={},
-        scope=scope_of(db, keys, namespace, blob_id),
+        scope=scope_of(db, keys, Put(namespace, blob_id, {}, replace=True)),
         content=(),
         content_digest=content_digest(()),
+        group=None if stays_local else group,
     )
-    _publish_later(db, version, [], outbox.DEFAULT_PRIORITY)
+    version = _add(db, version, [], heads, outbox.DEFAULT_PRIORITY, stays_local)
     seen = facts.flag_tags(db, row.no)
     if seen:  # a delete removes the flag tags it sees, so that a blob made anew begins without them
         tags = tuple(tag for _, tag in seen)
         facts.add_flags(db, row.no, (), tags)
         for part in batched(tags, _TAGS_A_CHANGE):
             change = FlagsChange(namespace, blob_id, add=(), remove=tuple(part))
-            outbox.enqueue_change(db, encode_change(change))
+            if not stays_local:
+                outbox.enqueue_change(db, encode_change(change), group=group)
     return version
 
 
@@ -214,18 +281,62 @@ def _is_readable(db: Database, chunk: int, source: ChunkSource) -> bool:
         return False
     try:
         source.read(chunks.places(db, [chunk])[0])
-    except (CacheDamaged, SourceChanged):
+    except (CacheDamaged, ConfigError, SourceChanged):
         return False
     return True
 
 
-def _publish_later(db: Database, version: Version, numbers: list[int], priority: int) -> None:
-    status = after(None, Event.PUT)
-    assert status is SyncStatus.PENDING_UPLOAD
+def _add(
+    db: Database,
+    version: Version,
+    numbers: list[int],
+    heads: Sequence[HeadRow],
+    priority: int,
+    stays_local: bool,
+) -> Version:
+    """Store a version of this device and queue it, unless it stays here; as it stands in the cache."""
+    status = after(None, Event.PUT_LOCAL if stays_local else Event.PUT)
+    assert status is not None
     # Read here and not kept: another process may have given this device a new id.
     device = meta.device_id(db)
     added = add_version(db, version, device=device, seq=0, status=status, chunks=numbers)
-    outbox.enqueue_version(db, added.version_no, priority=priority)
+    if not stays_local:
+        outbox.enqueue_version(db, added.version_no, priority=priority, group=_group(version))
+    is_folded = [
+        fold_pair(db, head.no, added.version_no)
+        for head in heads
+        if head.status is SyncStatus.LOCAL_ONLY  # never published: others must not be told its id
+    ]
+    return blobs.load_version(db, added.version_no) if any(is_folded) else version
+
+
+def _move(db: Database, version_no: int, put: Put, stays_local: bool) -> None:
+    """Keep a version here that waits to be sent, or share one that stayed here."""
+    if not stays_local:
+        blobs.move_status(db, version_no, Event.SHARED)
+        outbox.enqueue_version(db, version_no, priority=put.priority)
+    elif outbox.is_unpublished(db, version_no):  # else it is, or may be, at the remote already
+        blobs.move_status(db, version_no, Event.KEPT_LOCAL)
+        outbox.forget(db, version_no)
+
+
+def _check_version(put: Put, heads: Sequence[HeadRow], row: BlobRow | None) -> None:
+    winner = next((head for head in heads if row is not None and head.no == row.winner_no), None)
+    wanted = (put.if_version or "").lower()
+    if winner is None:
+        raise VersionConflict(
+            f"{put.namespace}/{put.blob_id!r} is not on this device", todo="put it without a version"
+        )
+    is_named = len(wanted) >= MIN_VERSION_PREFIX and winner.id.hex().startswith(wanted)
+    if not is_named:
+        raise VersionConflict(
+            f"{put.namespace}/{put.blob_id!r} has moved on to version {winner.id.hex()[:8]}",
+            todo="read it again and decide",
+        )
+
+
+def _group(version: Version) -> GroupId | None:
+    return None if version.group is None else GroupId(version.group)
 
 
 def _next_hlc(db: Database, now_ms: int) -> Hlc:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import anyio
-import msgspec
 
 from syncagent import names
 from syncagent.cache import blobs, downloads, journals, meta, outbox, ownbatches
@@ -26,6 +25,7 @@ from syncagent.crypto.keys import VaultKeys
 from syncagent.crypto.sealed import open_object, seal_object
 from syncagent.engine.backoff import blob_delay_s
 from syncagent.engine.context import Context
+from syncagent.engine.heads import fold_pair
 from syncagent.engine.report import Tally
 from syncagent.errors import (
     CacheDamaged,
@@ -48,8 +48,7 @@ from syncagent.journal.batch import (
 )
 from syncagent.journal.chain import chain_next, chain_start
 from syncagent.journal.clock import tick
-from syncagent.journal.merge import inherit
-from syncagent.model import MAX_RETRIES, DeviceId, PackRecord, VersionId
+from syncagent.model import MAX_RETRIES, DeviceId, PackRecord
 from syncagent.remote.base import Remote
 
 ACKNOWLEDGE_MS = 24 * 3600 * 1000
@@ -286,7 +285,7 @@ def _fold_some(db: Database) -> int:
     for pair in outbox.superseded(db, _FOLD_AT_ONCE):
         if pair.older_no in dropped or pair.newer_no in dropped:
             continue  # its parents have just moved: the next round sees them as they are
-        if _fold_pair(db, pair.older_no, pair.newer_no):
+        if fold_pair(db, pair.older_no, pair.newer_no):
             dropped.add(pair.older_no)
     return len(dropped)
 
@@ -298,18 +297,6 @@ def _fold_into(db: Database, newer_no: int) -> set[int]:
     able to send.
     """
     dropped: set[int] = set()
-    while folded := [no for no in outbox.superseded_by(db, newer_no) if _fold_pair(db, no, newer_no)]:
+    while folded := [no for no in outbox.superseded_by(db, newer_no) if fold_pair(db, no, newer_no)]:
         dropped.update(folded)
     return dropped
-
-
-def _fold_pair(db: Database, older_no: int, newer_no: int) -> bool:
-    try:
-        older = blobs.load_version(db, older_no)
-        newer = blobs.load_version(db, newer_no)
-    except CacheDamaged:
-        return False  # this pair stays as it is, the others fold
-    parents = inherit(newer.parents, {VersionId(older.id): older.parents})
-    blobs.replace_version(db, newer_no, msgspec.structs.replace(newer, parents=parents))
-    blobs.delete_version(db, older_no)
-    return True

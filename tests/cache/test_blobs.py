@@ -260,7 +260,7 @@ async def test_a_put_does_not_rely_on_content_that_was_folded_away_meanwhile(
                 partial(
                     local.record_put,
                     put=put,
-                    content_in=content_in,
+                    content_in=content_in.for_scope,
                     now_ms=NOW_MS,
                     keys=desk.keys,
                     source=desk.source,
@@ -290,7 +290,7 @@ async def test_a_chunk_is_stored_once_within_a_blob(desk: Desk, cache: Cache) ->
     piece = content(3, CHUNK_SIZE)
     scope = desk.keys.namespace_scope("notes")
     async with prepared(context(desk, cache), piece * 3, lambda db: scope) as content_in:
-        made = content_in(scope)
+        made = content_in.for_scope(scope)
     assert len(made.content_digest) == 32 and made.size == 3 * CHUNK_SIZE
     assert len(set(made.chunks)) == 1 and len(made.chunks) == 3
     (record,) = made.packs
