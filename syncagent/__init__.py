@@ -89,6 +89,10 @@ if TYPE_CHECKING:
     from syncagent.reader import (
         BlobReader,
     )
+    from syncagent.transaction import (
+        Transaction,
+        TransactionNamespace,
+    )
     from syncagent.vault import (
         Vault,
         open_vault,
@@ -145,6 +149,8 @@ _HOMES = {
     "SyncStatus": "syncagent.model",
     "Tampered": "syncagent.errors",
     "TooNew": "syncagent.errors",
+    "Transaction": "syncagent.transaction",
+    "TransactionNamespace": "syncagent.transaction",
     "TransientRemoteError": "syncagent.errors",
     "Truncated": "syncagent.errors",
     "Unauthorized": "syncagent.errors",
@@ -214,6 +220,8 @@ __all__ = [
     "SyncStatus",
     "Tampered",
     "TooNew",
+    "Transaction",
+    "TransactionNamespace",
     "TransientRemoteError",
     "Truncated",
     "Unauthorized",

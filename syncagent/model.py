@@ -25,6 +25,8 @@ TAG_SIZE = 16
 """Bytes of an AES-GCM tag."""
 MAX_BLOB_SIZE = 64 << 30
 MAX_METADATA_BYTES = 16 << 10
+DEFAULT_PRIORITY = 2
+"""Of 1 (first) to 4."""
 MAX_RETRIES = 8
 """Failures of its own after which a blob is tried only once a day."""
 

@@ -4,15 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as replaced
 from functools import partial
-from pathlib import Path
 
 from syncagent import names
 from syncagent.cache import queries
 from syncagent.cache.chunks import ChunkSource, batched
 from syncagent.cache.db import Database
-from syncagent.cache.outbox import DEFAULT_PRIORITY
 from syncagent.engine import local, read
-from syncagent.engine.content import Source, check_expected, prepared
+from syncagent.engine.content import Source, check_expected, check_source, prepared
 from syncagent.engine.context import Context
 from syncagent.engine.engine import Engine
 from syncagent.engine.local import Put, check_priority
@@ -30,6 +28,7 @@ from syncagent.errors import (
 )
 from syncagent.journal.batch import check_metadata
 from syncagent.model import (
+    DEFAULT_PRIORITY,
     SMALL_BLOB,
     Blob,
     BlobPage,
@@ -97,7 +96,7 @@ class Namespace:
         """
         if blob_id is not None:
             names.check_blob_id(blob_id)
-        _check_source(data)
+        check_source(data)
         wanted = Put(
             self.name,
             blob_id or "",
@@ -146,7 +145,7 @@ class Namespace:
         """
         requests = [_Request(item[0], item[1], item[2] if len(item) > 2 else {}) for item in blobs]
         for request in requests:
-            _check_source(request.data)
+            check_source(request.data)
         results: list[PutResult | None] = [None] * len(requests)
         small: list[tuple[int, SmallPut]] = []
         for index, request in enumerate(requests):
@@ -350,12 +349,6 @@ class _Request:
     blob_id: str
     data: Source = field(repr=False)
     metadata: Metadata
-
-
-def _check_source(data: object) -> None:
-    """Before anything is stored: text has no bytes of its own."""
-    if not isinstance(data, bytes | bytearray | memoryview | Path) and not hasattr(data, "__aiter__"):
-        raise TypeError(f"content is bytes, a Path or an async iterable of bytes, not {type(data).__name__}")
 
 
 def _exists(db: Database, *, namespace: str, blob_id: str) -> bool:

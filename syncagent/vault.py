@@ -34,6 +34,7 @@ from syncagent.model import DeviceId, Explanation, SyncReport, VaultStatus
 from syncagent.namespace import Namespace
 from syncagent.remote import open_remote
 from syncagent.remote.base import Remote
+from syncagent.transaction import Transaction
 
 
 def open_vault(
@@ -164,6 +165,11 @@ class Vault:
     async def namespaces(self) -> list[str]:
         """Names of the namespaces that hold a blob."""
         return await self.parts()[0].cache.read(queries.namespaces)
+
+    def transaction(self) -> Transaction:
+        """Several changes as one: `async with vault.transaction() as tx`; see `Transaction`."""
+        ctx, engine = self.parts()
+        return Transaction(ctx, engine)
 
     async def sync(self, *, progress: Listener | None = None) -> SyncReport:
         """Bring this device and the remote to the same state.

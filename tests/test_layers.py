@@ -25,9 +25,10 @@ BELOW: dict[str, set[str]] = {
     # The vault is one layer of several files; within it `membership` is the top and `reader` the bottom.
     "reader": {"engine", "cache", "model", "errors", "times"},
     "namespace": {"reader", "engine", "cache", "journal", "crypto", "names", "model", "errors", "times"},
+    "transaction": {"engine", "cache", "journal", "names", "model", "errors"},
     "vault": {
-        "namespace", "engine", "folders", "upkeep", "cache", "journal", "remote", "crypto", "names", "model",
-        "errors",
+        "namespace", "transaction", "engine", "folders", "upkeep", "cache", "journal", "remote", "crypto",
+        "names", "model", "errors",
     },
     "membership": {
         "vault", "engine", "cache", "journal", "remote", "crypto", "names", "model", "errors",

@@ -59,6 +59,8 @@ NAMES = [
     "SyncStatus",
     "Tampered",
     "TooNew",
+    "Transaction",
+    "TransactionNamespace",
     "TransientRemoteError",
     "Truncated",
     "Unauthorized",

@@ -97,7 +97,7 @@ def test_the_example_of_the_library_runs(tmp_path: Path, capsys: pytest.CaptureF
     assert why.startswith(
         ("PENDING_UPLOAD no sync has come to it yet", "SYNCED ", "PENDING_UPLOAD its batch")
     )
-    assert state == "True 2"
+    assert state == "True 3"
 
 
 def test_the_commands_to_try_and_to_develop_are_the_ones_that_are_checked() -> None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from syncagent.cache.chunks import IS_HERE, SQL_VARIABLES, batched, is_complete
 from syncagent.cache.db import Database
-from syncagent.cache.outbox import DEFAULT_PRIORITY
 from syncagent.cache.status import Event, sql_case
+from syncagent.model import DEFAULT_PRIORITY
 
 
 @dataclass(frozen=True, slots=True)

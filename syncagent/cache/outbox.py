@@ -9,10 +9,7 @@ from dataclasses import dataclass, field
 from syncagent.cache.chunks import IS_THERE, SQL_VARIABLES, batched, load_record
 from syncagent.cache.db import Database, Row
 from syncagent.cache.status import Event, sql_case
-from syncagent.model import GroupId, PackId, PackRecord
-
-DEFAULT_PRIORITY = 2
-"""Of 1 (first) to 4."""
+from syncagent.model import DEFAULT_PRIORITY, GroupId, PackId, PackRecord
 
 _ANNOUNCED = (
     "EXISTS (SELECT 1 FROM pack_chunk JOIN pack ON pack.no = pack_no"
@@ -20,6 +17,13 @@ _ANNOUNCED = (
 )
 
 
+_TOUCHES = (
+    "upload.group_id IN (SELECT other.group_id FROM upload AS other"
+    " JOIN version AS touched ON touched.no = other.version_no"
+    " JOIN blob AS named ON named.no = touched.blob_no"
+    " WHERE other.group_id IS NOT NULL AND named.namespace_no = ?)"
+)
+"""SQL: the row is part of a transaction that touches a namespace."""
 _HAS_NEWER = (
     "EXISTS (SELECT 1 FROM pack_chunk AS old JOIN pack_chunk AS new"
     " ON new.chunk_no = old.chunk_no AND new.pack_no > old.pack_no JOIN pack AS newer"
@@ -143,6 +147,30 @@ def superseded_by(db: Database, newer: int) -> list[int]:
     return [row[0] for row in rows]
 
 
+def publishable_group(db: Database, now_ms: int, namespace: int | None = None) -> list[Waiting]:
+    """All rows of the first transaction that may go in a batch now, in the order they were made; or none.
+
+    Every one of them is due and has its content in announced packs. A transaction that touches the
+    namespace asked for counts, whatever else it touches.
+    """
+    found = db.one(
+        "SELECT group_id FROM upload WHERE group_id IS NOT NULL AND batch_seq IS NULL"  # noqa: S608 - fixed text
+        f" AND (? IS NULL OR {_TOUCHES}) GROUP BY group_id HAVING max(next_attempt_at) <= ?"
+        " AND NOT EXISTS (SELECT 1 FROM upload AS member JOIN version_chunk"
+        "   ON version_chunk.version_no = member.version_no"
+        f"  WHERE member.group_id = upload.group_id AND NOT {_ANNOUNCED})"
+        " ORDER BY min(priority), min(no) LIMIT 1",
+        (namespace, namespace, now_ms),
+    )
+    return [] if found is None else group_rows(db, found[0])
+
+
+def group_rows(db: Database, group: GroupId) -> list[Waiting]:
+    """Every row of a transaction, in the order they were made."""
+    rows = db.all("SELECT no, version_no, change FROM upload WHERE group_id = ? ORDER BY no", (group,))
+    return [Waiting(*row) for row in rows]
+
+
 def unsent_chunks(db: Database, now_ms: int, limit: int, namespace: int | None = None) -> list[UnsentChunk]:
     """Chunks to send next, by (priority, age, position); each once. At most about `limit`.
 
@@ -155,9 +183,10 @@ def unsent_chunks(db: Database, now_ms: int, limit: int, namespace: int | None =
         f"   WHERE pack_chunk.chunk_no = chunk.no AND has_file AND NOT {_HAS_NEWER})"
         " FROM upload JOIN version ON version.no = upload.version_no JOIN blob ON blob.no = version.blob_no"
         " JOIN version_chunk ON version_chunk.version_no = version.no JOIN chunk ON chunk.no = chunk_no"
-        " WHERE upload.batch_seq IS NULL AND next_attempt_at <= ? AND (? IS NULL OR namespace_no = ?)"
+        " WHERE upload.batch_seq IS NULL AND next_attempt_at <= ?"
+        f" AND (? IS NULL OR namespace_no = ? OR {_TOUCHES})"
         f" AND NOT {IS_THERE} ORDER BY priority, upload.no, position LIMIT ?",
-        (now_ms, namespace, namespace, limit),
+        (now_ms, namespace, namespace, namespace, limit),
     )
     first_of = {row[1]: row for row in reversed(rows)}
     return [UnsentChunk(*row) for row in rows if first_of[row[1]] is row]
@@ -190,11 +219,14 @@ def announce(db: Database, pack: int, seq: int) -> None:
 
 
 def publishable(db: Database, now_ms: int, limit: int, namespace: int | None = None) -> list[Waiting]:
-    """Rows that may go in a batch now, by (priority, age): all their content is in announced packs."""
+    """Rows that may go in a batch now, by (priority, age): all their content is in announced packs.
+
+    None of a transaction; see `publishable_group`.
+    """
     rows = db.all(
         "SELECT upload.no, upload.version_no, change FROM upload"  # noqa: S608 - fixed text
         " LEFT JOIN version ON version.no = upload.version_no LEFT JOIN blob ON blob.no = version.blob_no"
-        " WHERE batch_seq IS NULL AND next_attempt_at <= ?"
+        " WHERE batch_seq IS NULL AND group_id IS NULL AND next_attempt_at <= ?"
         " AND (? IS NULL OR namespace_no = ? OR upload.version_no IS NULL)"
         " AND NOT EXISTS (SELECT 1 FROM version_chunk WHERE version_chunk.version_no = upload.version_no"
         f" AND NOT {_ANNOUNCED}) ORDER BY priority, upload.no LIMIT ?",

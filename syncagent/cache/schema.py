@@ -137,7 +137,7 @@ CREATE TABLE upload (
     no INTEGER PRIMARY KEY,                    -- age
     version_no INTEGER UNIQUE,                 -- or
     change BLOB,                               -- a packed change without content
-    group_id BLOB,
+    group_id BLOB,                             -- transaction: its rows go out together
     priority INTEGER NOT NULL,
     retries INTEGER NOT NULL DEFAULT 0,
     next_attempt_at INTEGER NOT NULL DEFAULT 0,
@@ -145,6 +145,7 @@ CREATE TABLE upload (
     batch_seq INTEGER                          -- in the outbox with this batch
 );
 CREATE INDEX upload_due ON upload (priority, no) WHERE batch_seq IS NULL;
+CREATE INDEX upload_group ON upload (group_id) WHERE group_id IS NOT NULL;
 CREATE INDEX upload_batch ON upload (batch_seq) WHERE batch_seq IS NOT NULL;
 CREATE TABLE download (
     version_no INTEGER PRIMARY KEY,

@@ -54,6 +54,12 @@ class Expected:
     size: int | None = None
 
 
+def check_source(data: object) -> None:
+    """`TypeError` for what is no content: text has no bytes of its own."""
+    if not isinstance(data, bytes | bytearray | memoryview | Path) and not hasattr(data, "__aiter__"):
+        raise TypeError(f"content is bytes, a Path or an async iterable of bytes, not {type(data).__name__}")
+
+
 def check_expected(sha256: bytes | str | None, size: int | None) -> Expected:
     """What a caller promises; `ConfigError` for what no content can have."""
     if isinstance(sha256, str):

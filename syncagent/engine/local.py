@@ -30,6 +30,7 @@ from syncagent.journal.batch import FlagsChange, encode_change
 from syncagent.journal.clock import tick
 from syncagent.model import (
     CHUNK_SIZE,
+    DEFAULT_PRIORITY,
     ChunkId,
     GroupId,
     Hlc,
@@ -67,7 +68,7 @@ class Put:
     blob_id: str
     metadata: Metadata
     replace: bool
-    priority: int = outbox.DEFAULT_PRIORITY
+    priority: int = DEFAULT_PRIORITY
     if_version: str | None = None
     """The version that must be the present one; it is replaced."""
     local_only: bool | None = None
@@ -231,7 +232,7 @@ def record_delete(
         content_digest=content_digest(()),
         group=None if stays_local else group,
     )
-    version = _add(db, version, [], heads, outbox.DEFAULT_PRIORITY, stays_local)
+    version = _add(db, version, [], heads, DEFAULT_PRIORITY, stays_local)
     seen = facts.flag_tags(db, row.no)
     if seen:  # a delete removes the flag tags it sees, so that a blob made anew begins without them
         tags = tuple(tag for _, tag in seen)

@@ -36,7 +36,9 @@ from syncagent.errors import (
     Unreachable,
 )
 from syncagent.journal.batch import (
+    ENVELOPE_BYTES,
     MAX_CHANGES,
+    MAX_TRANSACTION_BYTES,
     Batch,
     Change,
     Head,
@@ -55,6 +57,7 @@ ACKNOWLEDGE_MS = 24 * 3600 * 1000
 """A device that has read others and published nothing for so long says how far it has read."""
 _PACK_ROWS_BYTES = 192 << 10
 """What packs may take of a batch, leaving room for changes."""
+_GROUP_BYTES = MAX_TRANSACTION_BYTES - ENVELOPE_BYTES
 _FOLD_AT_ONCE = 200
 
 
@@ -186,7 +189,9 @@ def cut_batch(db: Database, *, author: Author, namespace: int | None) -> Cut:
     seq = ownbatches.last_own_seq(db) + 1
     packs = _take_packs(db, seq)
     packs_bytes = sum(50 * len(record.chunks) + 100 for record in packs)
-    taken = _take_changes(db, author.now_ms, packs_bytes, namespace)
+    taken = _take_group(db, author.now_ms, packs_bytes, namespace) or _take_changes(
+        db, author.now_ms, packs_bytes, namespace
+    )
     if not taken.rows and not packs and not _owes_acknowledgement(db, author):
         return Cut(None, taken.damaged)
     hlc = tick(meta.hlc(db), author.now_ms)
@@ -223,6 +228,24 @@ def _take_packs(db: Database, seq: int) -> list[PackRecord]:
         outbox.announce(db, number, seq)
         taken.append(record)
     return taken
+
+
+def _take_group(db: Database, now_ms: int, packs_bytes: int, namespace: int | None) -> _Taken | None:
+    """A whole transaction, if one can go out now; never a part of one."""
+    rows = outbox.publishable_group(db, now_ms, namespace)
+    if not rows:
+        return None
+    changes: list[Change] = []
+    for row in rows:
+        try:
+            changes.append(_change(db, row))
+        except CacheDamaged:
+            if row.version_no is None:
+                raise
+            return _Taken((), (), (row.version_no,))  # the others wait for it
+    if packs_bytes and packs_bytes + sum(len(encode_change(change)) for change in changes) > _GROUP_BYTES:
+        return None  # the packs go first, in a batch of their own
+    return _Taken(rows, changes, ())
 
 
 def _take_changes(db: Database, now_ms: int, packs_bytes: int, namespace: int | None) -> _Taken:

@@ -223,7 +223,8 @@ async def test_a_shared_blob_of_the_same_content_sends_nothing_of_a_local_one(
         assert (
             await rows(
                 vault,
-                "SELECT 1 FROM chunk JOIN pack_chunk ON pack_chunk.chunk_no = chunk.no JOIN pack ON pack.no = pack_no"
+                "SELECT 1 FROM chunk JOIN pack_chunk ON pack_chunk.chunk_no = chunk.no"
+                " JOIN pack ON pack.no = pack_no"
                 " JOIN version_chunk ON version_chunk.chunk_no = chunk.no"
                 " JOIN version ON version.no = version_no WHERE is_remote AND status = ?",
                 int(SyncStatus.LOCAL_ONLY),

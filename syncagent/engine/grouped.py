@@ -1,0 +1,64 @@
+"""Several puts and deletes as one: all of them in one transaction here, and in one batch for the others."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from syncagent.cache import blobs, outbox
+from syncagent.cache.chunks import ChunkSource
+from syncagent.cache.db import Database
+from syncagent.crypto.keys import VaultKeys
+from syncagent.engine import local
+from syncagent.engine.local import NewContent, Put
+from syncagent.journal.batch import VersionChange, check_transaction, encode_change
+from syncagent.model import GroupId, Scope, Version
+
+
+@dataclass(frozen=True, slots=True)
+class PutStep:
+    """A blob to store, with its content ready."""
+
+    put: Put
+    content_in: Callable[[Scope | None], NewContent]
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteStep:
+    """A blob to delete."""
+
+    namespace: str
+    blob_id: str
+
+
+Step = PutStep | DeleteStep
+
+
+def record_group(
+    db: Database, *, steps: Sequence[Step], now_ms: int, keys: VaultKeys, source: ChunkSource
+) -> list[Version]:
+    """Do all steps in their order; the version of each.
+
+    Raises:
+        BlobExists, BlobNotFound, VersionConflict: of any step.
+        LimitExceeded: the changes do not fit in one batch.
+    """
+    group = GroupId(os.urandom(16))
+    versions = [_do(db, step, group, now_ms, keys, source) for step in steps]
+    rows = outbox.group_rows(db, group)
+    check_transaction(
+        len(row.change)
+        if row.change is not None
+        else len(encode_change(VersionChange(blobs.load_version(db, row.version_no or 0))))
+        for row in rows
+    )
+    return versions
+
+
+def _do(
+    db: Database, step: Step, group: GroupId, now_ms: int, keys: VaultKeys, source: ChunkSource
+) -> Version:
+    if isinstance(step, PutStep):
+        return local.record_put(
+            db, step.put, step.content_in, now_ms=now_ms, keys=keys, source=source, group=group
+        )
+    return local.record_delete(db, step.namespace, step.blob_id, now_ms=now_ms, keys=keys, group=group)

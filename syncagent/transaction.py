@@ -1,0 +1,138 @@
+"""Several changes as one: `async with vault.transaction() as tx`."""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+from syncagent import names
+from syncagent.cache.chunks import ChunkSource
+from syncagent.engine import local
+from syncagent.engine.content import Expected, Source, check_expected, check_source, prepared
+from syncagent.engine.context import Context
+from syncagent.engine.engine import Engine
+from syncagent.engine.grouped import DeleteStep, PutStep, Step, record_group
+from syncagent.engine.local import Put, check_priority
+from syncagent.errors import ConfigError
+from syncagent.journal.batch import check_metadata
+from syncagent.model import DEFAULT_PRIORITY, MetadataValue, Version
+
+
+class Transaction:
+    """Collects puts and deletes; they happen when its block ends, all of them or none.
+
+    All or none holds here, after a crash too, and on every other device: they go out in one batch, as
+    soon as the content of all of them is at the remote. Leaving the block by an exception discards them.
+    Steps are done in their order, so a later one sees an earlier one of the same blob.
+
+    Raises (when the block ends):
+        BlobExists, BlobNotFound, VersionConflict, ContentMismatch, SourceChanged: of any step; nothing of
+            the transaction was stored.
+        LimitExceeded: it is too large to be one, about 8 MiB of names, metadata and lists of chunks.
+        CacheFull: the disk is full; nothing of it was stored.
+    """
+
+    def __init__(self, ctx: Context, engine: Engine) -> None:
+        self._ctx = ctx
+        self._engine = engine
+        self._steps: list[_Put | DeleteStep] = []
+        self._is_open = False
+        self.versions: tuple[Version, ...] = ()
+        """After the block: what each step has made, in their order."""
+
+    async def __aenter__(self) -> Self:
+        if self._is_open or self.versions:
+            raise ConfigError("a transaction is used once: ask the vault for another one")
+        self._is_open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_open = False
+        if exc is None and self._steps:
+            await self._commit()
+
+    def namespace(self, name: str) -> "TransactionNamespace":
+        """A namespace whose puts and deletes are part of the transaction. Raises `InvalidName`."""
+        return TransactionNamespace(names.check_namespace(name), self)
+
+    def add(self, step: "_Put | DeleteStep") -> None:
+        """For the package's own use."""
+        if not self._is_open:
+            raise ConfigError("this transaction is over: use it inside its `async with` block")
+        self._steps.append(step)
+
+    async def _commit(self) -> None:
+        ctx = self._ctx
+        async with AsyncExitStack() as stack:
+            steps: list[Step] = []
+            for step in self._steps:
+                if isinstance(step, DeleteStep):
+                    steps.append(step)
+                    continue
+                find_scope = partial(local.scope_of, keys=ctx.keys, put=step.put)
+                content = await stack.enter_async_context(prepared(ctx, step.data, find_scope, step.expected))
+                steps.append(PutStep(step.put, content.for_scope))
+            operation = partial(
+                record_group,
+                steps=steps,
+                now_ms=ctx.now_ms(),
+                keys=ctx.keys,
+                source=ChunkSource(ctx.keys, ctx.profile.packs),
+            )
+            self.versions = tuple(await ctx.cache.write(operation))
+        self._engine.note_change()
+
+
+class TransactionNamespace:
+    """A namespace inside a transaction. Nothing happens before the transaction's block ends."""
+
+    def __init__(self, name: str, transaction: Transaction) -> None:
+        self.name = name
+        self._transaction = transaction
+
+    def put(
+        self,
+        blob_id: str,
+        data: Source,
+        *,
+        metadata: Mapping[str, MetadataValue] | None = None,
+        replace: bool = False,
+        if_version: Version | str | None = None,
+        expected_sha256: bytes | str | None = None,
+        expected_size: int | None = None,
+        priority: int = DEFAULT_PRIORITY,
+        local_only: bool | None = None,
+    ) -> None:
+        """Store a blob, as `Namespace.put` does. A path or stream is read when the block ends.
+
+        Raises:
+            InvalidName, LimitExceeded, ConfigError: the id, metadata or an option cannot be used.
+        """
+        names.check_blob_id(blob_id)
+        check_source(data)
+        put = Put(
+            self.name,
+            blob_id,
+            check_metadata(metadata or {}),
+            replace,
+            priority=check_priority(priority),
+            if_version=None if if_version is None else str(if_version),
+            local_only=local_only,
+        )
+        self._transaction.add(_Put(put, data, check_expected(expected_sha256, expected_size)))
+
+    def delete(self, blob_id: str) -> None:
+        """Delete a blob, as `Namespace.delete` does."""
+        names.check_blob_id(blob_id)
+        self._transaction.add(DeleteStep(self.name, blob_id))
+
+
+@dataclass(frozen=True, slots=True)
+class _Put:
+    put: Put
+    data: Source = field(repr=False)
+    expected: Expected
