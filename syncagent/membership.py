@@ -29,6 +29,7 @@ from syncagent.cache.profile import (
     open_slots,
     publish_profile,
 )
+from syncagent.cache.sweep import GRACE_S
 from syncagent.crypto.keys import RootSecret, VaultKeys, new_root
 from syncagent.crypto.keyslot import (
     DEFAULT_KDF,
@@ -214,6 +215,12 @@ def _free_profile(path: str | os.PathLike[str]) -> Profile:
 
 
 def _temporary(profile: Profile) -> Path:
+    """Where a profile is made before it has its name; what killed attempts have left there is removed."""
+    with contextlib.suppress(OSError):
+        for left in profile.folder.parent.iterdir():
+            is_left = left.name.startswith(f"{profile.folder.name}.new-")
+            if is_left and time.time() - left.stat().st_mtime > GRACE_S:
+                discard_profile(left)
     return profile.folder.with_name(f"{profile.folder.name}.new-{os.urandom(4).hex()}")
 
 

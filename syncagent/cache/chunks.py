@@ -263,7 +263,7 @@ class ChunkSource:
 
     def __init__(self, keys: VaultKeys, packs: Path) -> None:
         self._keys = keys
-        self._packs = packs
+        self.packs = packs
         self._openers: OrderedDict[bytes, PackOpener] = OrderedDict()
 
     def read(self, chunk: ChunkPlaces) -> bytes:
@@ -304,7 +304,7 @@ class ChunkSource:
             if len(self._openers) > _OPENERS:
                 self._openers.popitem(last=False)
         start, stop = opener.offset(place.position), opener.stop(place.position)
-        return opener.open(place.position, read_pack_file(self._packs, PackId(record.id), start, stop))
+        return opener.open(place.position, read_pack_file(self.packs, PackId(record.id), start, stop))
 
 
 def _from_outside(place: OutsidePlace, length: int) -> bytes:

@@ -2,11 +2,10 @@
 
 A file is written under a temporary name, fsynced, renamed, and its folder
 fsynced, before the row that names it may commit. One that no row names is left
-over from an interruption and is swept by `sweep_temporary`.
+over from an interruption, or of a put that is running; `sweep.py` tells them apart.
 """
 
 import os
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -18,8 +17,6 @@ from syncagent.errors import CacheDamaged
 from syncagent.model import ChunkId, PackId, PackRecord
 
 TEMPORARY = ".tmp"
-TEMPORARY_GRACE_S = 24 * 3600.0
-"""How old a temporary file must be before it is swept: no put of ours writes one pack for a day."""
 
 
 def pack_path(folder: Path, pack_id: bytes) -> Path:
@@ -128,19 +125,6 @@ def read_pack_file(folder: Path, pack_id: PackId, start: int, stop: int) -> byte
             return file.read(stop - start)
     except OSError as exc:
         raise CacheDamaged(f"pack file {pack_id.hex()[:16]}… cannot be read: {exc.strerror}") from exc
-
-
-def sweep_temporary(folder: Path) -> int:
-    """Remove temporary files that no running put can still be writing; how many."""
-    swept = 0
-    for path in folder.glob("*" + TEMPORARY):
-        try:
-            if time.time() - path.stat().st_mtime > TEMPORARY_GRACE_S:
-                path.unlink()
-                swept += 1
-        except OSError:
-            continue  # another process swept it, or still has it open
-    return swept
 
 
 def _create(path: Path) -> BinaryIO:

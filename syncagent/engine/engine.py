@@ -20,7 +20,6 @@ from syncagent import names
 from syncagent.cache import blobs, meta, waiting
 from syncagent.cache.db import Database
 from syncagent.cache.lock import SyncLock
-from syncagent.cache.packfiles import sweep_temporary
 from syncagent.engine.backoff import STOPPED_S, sync_delay_s
 from syncagent.engine.context import Context
 from syncagent.engine.fetch import Fetcher
@@ -31,6 +30,7 @@ from syncagent.engine.pull import pull
 from syncagent.engine.records import check_vault, put_device_record
 from syncagent.engine.report import Listener, Meter, Tally
 from syncagent.engine.send import Sender
+from syncagent.engine.sweeping import sweep_leftovers
 from syncagent.engine.tasks import run_together
 from syncagent.errors import (
     CacheFull,
@@ -170,6 +170,7 @@ class Engine:
                 await self._note_failure(exc, tally)
                 raise
             await self._note_success()
+            await sweep_leftovers(self._ctx)
         return SyncReport(
             sent=tally.sent,
             fetched=tally.fetched,
@@ -198,7 +199,6 @@ class Engine:
         ctx = self._ctx
         remote = await self.remote()
         await check_vault(ctx, remote)
-        await anyio.to_thread.run_sync(sweep_temporary, ctx.profile.packs, limiter=ctx.workers)
         if does_pull:
             pulled = await pull(ctx, remote, self._gate)
             if not pulled.is_listed:  # the remote has lost it, or this device has a new id

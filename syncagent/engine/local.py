@@ -14,6 +14,7 @@ from syncagent.cache import blobs, chunks, downloads, facts, meta, outbox
 from syncagent.cache.blobs import BlobRow, HeadRow
 from syncagent.cache.chunks import ChunkSource, batched
 from syncagent.cache.db import Database
+from syncagent.cache.packfiles import pack_path
 from syncagent.cache.status import Event, after
 from syncagent.crypto.chunk import chunk_count, content_digest
 from syncagent.crypto.keys import VaultKeys
@@ -251,6 +252,9 @@ def store_content(db: Database, content: NewContent, *, keys: VaultKeys, source:
         SourceChanged: a part that was not sealed anew, for it was here, is not here any more.
     """
     for record in content.packs:
+        if not pack_path(source.packs, record.id).exists():
+            # Swept meanwhile: a put may take no longer than a day from its first file to here.
+            raise SourceChanged("what was stored of the content is gone from the disk", todo="put it again")
         chunks.record_pack(db, record, is_remote=False, has_file=True)
     numbers = [
         chunks.own_chunk_no(

@@ -6,12 +6,10 @@ from pathlib import Path
 import pytest
 
 from syncagent.cache.packfiles import (
-    TEMPORARY_GRACE_S,
     PackFileWriter,
     pack_path,
     read_pack_file,
     store_pack_file,
-    sweep_temporary,
 )
 from syncagent.crypto.chunk import digest_of
 from syncagent.crypto.keys import RootSecret, VaultKeys
@@ -103,13 +101,3 @@ def test_a_fetched_pack_is_kept_as_it_is(tmp_path: Path) -> None:
     assert read_pack_file(tmp_path, pack_id_of(b"data"), 2, 30) == b"ta"
     with pytest.raises(CacheDamaged):
         read_pack_file(tmp_path, pack_id_of(b"other"), 0, 1)
-
-
-def test_what_an_interruption_left_is_swept_when_nobody_can_be_writing_it(tmp_path: Path) -> None:
-    for name in ("old.tmp", "new.tmp", "0" * 64):
-        (tmp_path / name).write_bytes(b"x")
-    now = (tmp_path / "new.tmp").stat().st_mtime
-    for name in ("old.tmp", "0" * 64):
-        os.utime(tmp_path / name, (now - TEMPORARY_GRACE_S - 60,) * 2)
-    assert sweep_temporary(tmp_path) == 1
-    assert names(tmp_path) == ["0" * 64, "new.tmp"]
