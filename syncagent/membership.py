@@ -46,9 +46,10 @@ from syncagent.crypto.keyslot import (
     seal_slot,
 )
 from syncagent.crypto.recovery import new_recovery_code, recovery_bytes
-from syncagent.engine.apply import SLOTS_KEY
+from syncagent.devices import check_device_name
 from syncagent.engine.listing import list_names
 from syncagent.engine.records import decode_vault_record, encode_vault_record, put_device_record
+from syncagent.engine.slots import SLOTS_KEY, listed_slots
 from syncagent.errors import (
     BadResponse,
     ConfigError,
@@ -61,7 +62,7 @@ from syncagent.errors import (
     WrongPassphrase,
     WrongVault,
 )
-from syncagent.journal.batch import DeviceChange, SlotsChange, decode_change, encode_change
+from syncagent.journal.batch import DeviceChange, SlotsChange, encode_change
 from syncagent.journal.clock import tick
 from syncagent.model import CreatedVault, DeviceId, Hlc, JoinedVault, SlotId, VaultId
 from syncagent.remote import open_remote
@@ -70,7 +71,6 @@ from syncagent.vault import Vault
 
 MAX_SLOTS = 64
 """Slots read when joining: a vault has a handful, a hostile listing has no end."""
-MAX_DEVICE_NAME_BYTES = 256
 
 
 async def create_vault(
@@ -225,10 +225,7 @@ def _temporary(profile: Profile) -> Path:
 
 
 def _name(device_name: str | None) -> str:
-    name = device_name if device_name is not None else platform.node() or "device"
-    if not name or "\0" in name or len(name.encode(errors="replace")) > MAX_DEVICE_NAME_BYTES:
-        raise ConfigError(f"a device name has 1 to {MAX_DEVICE_NAME_BYTES} bytes and no NUL")
-    return name
+    return check_device_name(device_name if device_name is not None else platform.node() or "device")
 
 
 async def _refuse_existing(remote: Remote) -> None:
@@ -372,7 +369,7 @@ async def _read_journals(
     async with Vault(profile, partial(open_database, profile, identity.root)) as vault:
         ctx, engine = vault.parts()
         await engine.read_journals()
-        listed = await ctx.cache.read(_listed_slots)
+        listed = await ctx.cache.read(listed_slots)
     if listed is None:  # the creator's first batch has yet to come
         return
     if listed.get(own_slot) != hashlib.sha256(slots[own_slot]).digest():
@@ -380,9 +377,3 @@ async def _read_journals(
     for slot_id, data in slots.items():
         if listed.get(slot_id) != hashlib.sha256(data).digest():
             (profile.keys / slot_id.hex()).unlink()
-
-
-def _listed_slots(db: Database) -> Mapping[SlotId, bytes] | None:
-    row = facts.find_register(db, "slots", SLOTS_KEY)
-    change = None if row is None else decode_change(row.change)
-    return change.slots if isinstance(change, SlotsChange) else None

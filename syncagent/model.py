@@ -285,6 +285,31 @@ class Explanation:
     unblock: str
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """A device of the vault. `replaces` is an id it had before; `batches` how far its journal is known."""
+
+    id: str
+    name: str
+    platform: str
+    is_this: bool
+    is_retired: bool
+    replaces: str | None
+    batches: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeySlotInfo:
+    """A key slot: `kind` is passphrase or recovery; `is_listed` says whether it is in force."""
+
+    id: str
+    kind: str
+    memory_kib: int
+    iterations: int
+    lanes: int
+    is_listed: bool
+
+
 class SyncState(enum.Enum):
     """What the last sync has left behind."""
 

@@ -17,20 +17,23 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from syncagent import names
+from syncagent import devices, names, slots
 from syncagent.cache import meta, queries, waiting
 from syncagent.cache.commit import Cache
 from syncagent.cache.db import Database
 from syncagent.cache.lock import SyncLock
 from syncagent.cache.profile import Credential, Profile, unlock_profile
 from syncagent.crypto.keys import RootSecret, VaultKeys
+from syncagent.crypto.keyslot import DEFAULT_KDF, FLOOR_KDF, KdfParameters, SlotKind, passphrase_bytes
+from syncagent.crypto.recovery import new_recovery_code, recovery_bytes
 from syncagent.engine.context import Context
 from syncagent.engine.engine import Engine
 from syncagent.engine.gate import TRANSFERS, TransferGate
 from syncagent.engine.loop import BackgroundSync
+from syncagent.engine.records import check_vault
 from syncagent.engine.report import Listener
-from syncagent.errors import ConfigError
-from syncagent.model import DeviceId, Explanation, SyncReport, VaultStatus
+from syncagent.errors import ConfigError, RemoteRolledBack, VaultNotFound
+from syncagent.model import DeviceId, DeviceInfo, Explanation, KeySlotInfo, SyncReport, VaultStatus
 from syncagent.namespace import Namespace
 from syncagent.remote import open_remote
 from syncagent.remote.base import Remote
@@ -252,6 +255,89 @@ class Vault:
         _, engine = self.parts()
         with anyio.fail_after(timeout_s):
             await engine.barrier()
+
+    async def devices(self) -> tuple[DeviceInfo, ...]:
+        """Every device of the vault that is known here, this one first."""
+        return await devices.list_devices(self.parts()[0])
+
+    async def rename_device(self, device: str, name: str) -> DeviceInfo:
+        """Call a device something else, for all devices with the next syncs.
+
+        Args:
+            device: its present name, or at least 4 digits of its id.
+            name: 1 to 255 bytes without NUL.
+        """
+        info = await devices.rename_device(self.parts()[0], device, name)
+        self.parts()[1].note_change()
+        return info
+
+    async def remove_device(self, device: str) -> DeviceInfo:
+        """Say that a device is gone. What it has put stays; it is not locked out, for it has the keys."""
+        info = await devices.retire_device(self.parts()[0], device)
+        self.parts()[1].note_change()
+        return info
+
+    async def key_slots(self) -> tuple[KeySlotInfo, ...]:
+        """What opens the vault on this device."""
+        return await slots.slot_infos(self.parts()[0])
+
+    async def change_passphrase(self, passphrase: str, *, kdf: KdfParameters = DEFAULT_KDF) -> None:
+        """Let a new passphrase open the vault, and the old one no more: here at once, for those who join as
+        soon as it is published, on other devices with their next sync.
+
+        The vault's keys stay as they are: who had the old passphrase and a copy of this folder or of the
+        remote can still open what is in the copy.
+
+        Raises:
+            RemoteError: the remote cannot be used; see `replace_slots` for what is in force then.
+        """
+        ctx, engine = self.parts()
+        await slots.replace_slots(ctx, engine, SlotKind.PASSPHRASE, passphrase_bytes(passphrase), kdf)
+
+    async def new_recovery_code(self) -> str:
+        """A new recovery code in the place of the old one, shown only here; raises as `change_passphrase`."""
+        ctx, engine = self.parts()
+        code = new_recovery_code()
+        await slots.replace_slots(ctx, engine, SlotKind.RECOVERY, recovery_bytes(code), FLOOR_KDF)
+        return code
+
+    async def remote_url(self) -> str:
+        """Where the vault's remote is."""
+        return await self.parts()[0].cache.read(partial(meta.find_text, key=meta.REMOTE)) or ""
+
+    async def check_remote(self) -> None:
+        """Ask the remote whether it holds this vault.
+
+        Raises:
+            RemoteError: it cannot be reached or does not answer as it should.
+            RemoteRolledBack, WrongVault: it is there, and this vault is not.
+        """
+        ctx, engine = self.parts()
+        await check_vault(ctx, await engine.remote())
+
+    async def set_remote(self, url: str) -> None:
+        """Sync with another remote from now on: a complete copy of the present one, made by whatever means.
+
+        Raises:
+            VaultNotFound: no vault is there. A device never puts its vault where none is.
+            WrongVault: another vault is there. In both cases nothing was changed.
+            RemoteError: it cannot be reached; nothing was changed.
+        """
+        ctx, engine = self.parts()
+        remote = await open_remote(url)
+        try:
+            try:
+                await check_vault(ctx, remote)
+            except RemoteRolledBack as exc:
+                raise VaultNotFound(
+                    "there is no vault at that remote",
+                    todo="copy the present remote there first, with all its files",
+                ) from exc
+        finally:
+            with anyio.move_on_after(10, shield=True):
+                await remote.aclose()
+        await ctx.cache.write(partial(meta.put, key=meta.REMOTE, value=url))
+        await engine.aclose()  # the next round opens the new one
 
     def parts(self) -> tuple[Context, Engine]:
         """The vault's inside, for the package's own use. `ConfigError` when it is not open."""

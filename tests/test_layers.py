@@ -26,12 +26,14 @@ BELOW: dict[str, set[str]] = {
     "reader": {"engine", "cache", "model", "errors", "times"},
     "namespace": {"reader", "engine", "cache", "journal", "crypto", "names", "model", "errors", "times"},
     "transaction": {"engine", "cache", "journal", "names", "model", "errors"},
+    "devices": {"engine", "cache", "journal", "model", "errors"},
+    "slots": {"engine", "cache", "remote", "crypto", "names", "model", "errors"},
     "vault": {
-        "namespace", "transaction", "engine", "folders", "upkeep", "cache", "journal", "remote", "crypto",
-        "names", "model", "errors",
+        "namespace", "transaction", "devices", "slots", "engine", "folders", "upkeep", "cache", "journal",
+        "remote", "crypto", "names", "model", "errors",
     },
     "membership": {
-        "vault", "engine", "cache", "journal", "remote", "crypto", "names", "model", "errors",
+        "vault", "devices", "engine", "cache", "journal", "remote", "crypto", "names", "model", "errors",
     },
     "blocking": {"membership", "vault", "namespace", "reader", "model", "errors"},
     "testing": {"remote", "names", "model", "errors"},

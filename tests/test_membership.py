@@ -15,8 +15,8 @@ from syncagent.cache.db import Database
 from syncagent.crypto.keys import RootSecret
 from syncagent.crypto.keyslot import FORMAT, SlotContents, SlotKind, parse_slot, passphrase_bytes, seal_slot
 from syncagent.crypto.recovery import new_recovery_code, recovery_bytes
-from syncagent.engine.apply import SLOTS_KEY
 from syncagent.engine.records import encode_vault_record
+from syncagent.engine.slots import SLOTS_KEY
 from syncagent.errors import (
     ConfigError,
     TooNew,

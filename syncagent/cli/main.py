@@ -39,6 +39,9 @@ COMMANDS = {
     "status": Lazy("syncagent.cli.status:status", "Show counts, the last sync and what is in the way."),
     "explain": Lazy("syncagent.cli.explain:explain", "Show why a blob is not in sync and what would help."),
     "retry": Lazy("syncagent.cli.explain:retry", "Make what waits after a failure due at the next sync."),
+    "remote": Lazy("syncagent.cli.remote:remote", "Show or change the place that the vault is synced with."),
+    "device": Lazy("syncagent.cli.device:device", "List, rename and remove the vault's devices."),
+    "key": Lazy("syncagent.cli.key:key", "List and replace the passphrase and the recovery code."),
     "demo": Lazy(
         "syncagent.cli.demo:demo", "Show two devices and a remote at work, and prove what is promised."
     ),

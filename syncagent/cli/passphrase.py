@@ -24,12 +24,14 @@ from syncagent.cli.text import from_argument
 from syncagent.errors import ConfigError, WrongPassphrase
 
 PASSPHRASE_VARIABLE = "SYNCAGENT_PASSPHRASE"  # noqa: S105 - a name
+NEW_PASSPHRASE_VARIABLE = "SYNCAGENT_NEW_PASSPHRASE"  # noqa: S105 - a name
 RECOVERY_VARIABLE = "SYNCAGENT_RECOVERY_CODE"
 KEYRING_SERVICE = "syncagent"
 
 _MAX_LINE = 64 << 10
 """A file named by mistake may have no line ends at all."""
 _TODO = f"set {PASSPHRASE_VARIABLE}, or give --passphrase-file or --passphrase-command"
+_NEW_TODO = f"set {NEW_PASSPHRASE_VARIABLE}, or give --new-passphrase-file or --new-passphrase-command"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +74,42 @@ def find_new_passphrase(
     text = _from_sources(environment, passphrase_file, passphrase_command, vault)
     if text is None:
         text = _prompt(f"New passphrase for vault {vault}", output, _TODO, is_new=True)
-    if _as_secret(text).recovery_code is not None:
-        raise ConfigError("this passphrase is a recovery code", todo="choose another passphrase")
-    return text
+    return _checked_new(text)
+
+
+def find_changed_passphrase(
+    environment: Mapping[str, str],
+    passphrase_file: str | None,
+    passphrase_command: str | None,
+    *,
+    vault: str,
+    output: Output,
+) -> str:
+    """The passphrase that is to replace another one; asked for twice. Raises as `find_secret` does."""
+    value = environment.get(NEW_PASSPHRASE_VARIABLE)
+    if value:
+        text = from_argument(value)
+    elif passphrase_file is not None:
+        text = _from_file(passphrase_file)
+    elif passphrase_command is not None:
+        text = _from_command(passphrase_command)
+    else:
+        text = _prompt(f"New passphrase for vault {vault}", output, _NEW_TODO, is_new=True)
+    return _checked_new(text)
 
 
 def find_recovery_code(environment: Mapping[str, str], *, output: Output) -> Secret:
     """A recovery code where it was asked for by name."""
     code = environment.get(RECOVERY_VARIABLE)
     return Secret(recovery_code=code or _prompt("Recovery code", output, f"set {RECOVERY_VARIABLE}"))
+
+
+def _checked_new(text: str) -> str:
+    if not text:
+        raise ConfigError("the new passphrase is empty", todo="choose another passphrase")
+    if _as_secret(text).recovery_code is not None:
+        raise ConfigError("this passphrase is a recovery code", todo="choose another passphrase")
+    return text
 
 
 def _from_sources(

@@ -16,6 +16,7 @@ from syncagent.cli import exit as exits
 from syncagent.cli.output import Output
 from syncagent.cli.running import run_on_vault
 from syncagent.cli.session import Session, takes_session
+from syncagent.cli.sync import sync_now
 from syncagent.cli.target import Target, parse_blob, parse_tree
 from syncagent.cli.text import counted, escaped, from_argument, size_text
 from syncagent.cli.tree import Entry, Refused, Skipped, TreeFile, read_file, walk
@@ -37,20 +38,69 @@ GROUP_BYTES = 8 << 20
 @click.option(
     "--meta", multiple=True, metavar="KEY=VALUE", help="Metadata to store with the blob; repeatable."
 )
+@click.option(
+    "--if-version", metavar="VERSION", help="Replace, but only this version: at least 8 digits of it."
+)
+@click.option("--expected-sha256", metavar="HEX", help="Refuse content with another SHA-256.")
+@click.option("--expected-size", type=int, metavar="BYTES", help="Refuse content of another length.")
+@click.option("--priority", type=click.IntRange(1, 4), default=2, help="1 is sent first; 2 by default.")
+@click.option(
+    "--local-only/--shared", "local_only", default=None, help="Keep it on this device, or share it again."
+)
+@click.option("--sync", "does_sync", is_flag=True, help="Sync afterwards.")
 @takes_session
 def put(
-    session: Session, target: str, source: str | None, recursive: bool, replace: bool, meta: Sequence[str]
+    session: Session,
+    target: str,
+    source: str | None,
+    recursive: bool,
+    replace: bool,
+    meta: Sequence[str],
+    if_version: str | None,
+    expected_sha256: str | None,
+    expected_size: int | None,
+    priority: int,
+    local_only: bool | None,
+    does_sync: bool,
 ) -> int:
     """Store a file, standard input or a folder. It is durable here when the command ends.
 
-    Nothing is sent yet: that is what `sync` does.
+    Nothing is sent yet, unless --sync is given: that is what `sync` does.
 
     \b
-        syncagent put notes/hello hello.txt
+        syncagent put notes/hello hello.txt --sync
         date | syncagent put notes/now - --replace
         syncagent put photos/ ~/Pictures --recursive
     """
-    metadata = dict(_pair(text) for text in meta)
+    if recursive and (if_version or expected_sha256 or expected_size is not None or local_only is not None):
+        raise click.UsageError("--recursive stores many blobs: the options for one do not go with it")
+    code = _put(
+        session,
+        target,
+        source,
+        recursive,
+        _Options(
+            [*map(_pair, meta)], replace, if_version, expected_sha256, expected_size, priority, local_only
+        ),
+    )
+    return max(code, sync_now(session)) if does_sync else code
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """How to store."""
+
+    meta: Sequence[tuple[str, str]]
+    replace: bool
+    if_version: str | None
+    expected_sha256: str | None
+    expected_size: int | None
+    priority: int
+    local_only: bool | None
+
+
+def _put(session: Session, target: str, source: str | None, recursive: bool, options: _Options) -> int:
+    metadata = dict(options.meta)
     if source is None:
         raise click.UsageError("missing argument FILE; write - for standard input")
     if recursive:
@@ -59,23 +109,33 @@ def put(
         if not root.is_dir():
             raise click.UsageError(f"{source!r} is not a folder")
         return run_on_vault(
-            session, lambda vault: _put_tree(vault, where, root, replace, metadata, session.output)
+            session, lambda vault: _put_tree(vault, where, root, options.replace, metadata, session.output)
         )
     where = parse_blob(target)
     if source != "-" and Path(source).is_dir():
         raise click.UsageError(f"{source!r} is a folder: add --recursive")
     if source == "-" and sys.stdin is None:
         raise ConfigError("standard input is closed", todo="pipe the content in, or name a file")
-    version = run_on_vault(session, lambda vault: _put_one(vault, where, source, replace, metadata))
+    version = run_on_vault(session, lambda vault: _put_one(vault, where, source, metadata, options))
     _tell(version, session.output)
     return exits.DONE
 
 
 async def _put_one(
-    vault: Vault, where: Target, source: str, replace: bool, metadata: dict[str, str]
+    vault: Vault, where: Target, source: str, metadata: dict[str, str], options: _Options
 ) -> Version:
     data = _stdin_pieces() if source == "-" else Path(source)
-    return await vault.namespace(where.namespace).put(where.blob_id, data, metadata=metadata, replace=replace)
+    return await vault.namespace(where.namespace).put(
+        where.blob_id,
+        data,
+        metadata=metadata,
+        replace=options.replace,
+        if_version=options.if_version,
+        expected_sha256=options.expected_sha256,
+        expected_size=options.expected_size,
+        priority=options.priority,
+        local_only=options.local_only,
+    )
 
 
 async def _stdin_pieces() -> AsyncIterator[bytes]:

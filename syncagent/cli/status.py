@@ -8,7 +8,7 @@ import click
 
 from syncagent.cli.direct import open_cache
 from syncagent.cli.session import Session, takes_session
-from syncagent.cli.text import age_text, counted, escaped, time_text
+from syncagent.cli.text import age_text, counted, escaped, time_text, without_password
 from syncagent.model import SyncStatus, VaultStatus
 
 
@@ -52,7 +52,7 @@ def _document(vault: str, found: VaultStatus) -> dict[str, object]:
         "vault_id": found.vault_id,
         "device_id": found.device_id,
         "device_name": found.device_name,
-        "remote": found.remote,
+        "remote": without_password(found.remote),
         "counts": counts_document(found.counts),
         "namespaces": {
             name: {
@@ -76,7 +76,7 @@ def _lines(vault: str, found: VaultStatus, now: float) -> list[str]:
     lines = [
         f"vault      {vault} ({found.vault_id})",
         f"device     {escaped(found.device_name)} ({found.device_id})",
-        f"remote     {escaped(found.remote)}",
+        f"remote     {escaped(without_password(found.remote))}",
     ]
     for name, one in found.namespaces.items():
         counts = counts_text(one.counts)

@@ -13,7 +13,7 @@ from syncagent.cli.running import run_on_vault
 from syncagent.cli.session import Session, takes_session
 from syncagent.cli.text import counted, size_text
 from syncagent.engine.report import Listener
-from syncagent.errors import VaultInUse
+from syncagent.errors import SyncAgentError, VaultInUse
 from syncagent.model import Progress, SyncReport
 from syncagent.names import check_namespace
 from syncagent.vault import Vault
@@ -65,15 +65,33 @@ def fetch(session: Session, namespace: str | None) -> int:
     return _run(session, lambda vault, listener: vault.fetch_missing(wanted, progress=listener))
 
 
+def sync_now(session: Session) -> int:
+    """A sync after another command, which has told what it did; the exit code."""
+    output = session.output
+    try:
+        report = _round(session, lambda vault, listener: vault.sync(progress=listener))
+    except SyncAgentError as exc:
+        output.complain(exits.error_line(exc))
+        return exits.code_of(type(exc))
+    code = exits.tell_report(report, output)
+    output.line(_line(report))
+    return code
+
+
 def _run(session: Session, one_round: Round) -> int:
     output = session.output
-    with _listener(output) as listener:
-        report = run_on_vault(session, lambda vault: _after_others(vault, one_round, listener, output))
+    report = _round(session, one_round)
     code = exits.tell_report(report, output)
     if output.is_json:
         output.document(_document(report))
     output.line(_line(report))
     return code
+
+
+def _round(session: Session, one_round: Round) -> SyncReport:
+    output = session.output
+    with _listener(output) as listener:
+        return run_on_vault(session, lambda vault: _after_others(vault, one_round, listener, output))
 
 
 async def _after_others(

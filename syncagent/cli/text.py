@@ -70,6 +70,20 @@ def from_argument(text: str) -> str:
     return text
 
 
+def without_password(url: str) -> str:
+    """The address without what stands before an @ in its host."""
+    import urllib.parse  # here: `status` counts milliseconds
+
+    if "@" not in url:
+        return url
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host).geturl() if host != parts.netloc else url
+
+
 def nfc(text: str) -> str:
     """The NFC form, which all blob ids have; some systems hand over arguments and names in another."""
     return unicodedata.normalize("NFC", text)

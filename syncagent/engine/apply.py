@@ -13,6 +13,7 @@ from syncagent.cache import blobs, chunks, downloads, facts, journals, meta, out
 from syncagent.cache.db import Database
 from syncagent.cache.status import Event, after
 from syncagent.engine.heads import add_version
+from syncagent.engine.slots import SLOTS_KEY
 from syncagent.errors import CacheDamaged, RemoteForked, SyncAgentError, Tampered
 from syncagent.journal.batch import (
     Batch,
@@ -34,9 +35,6 @@ from syncagent.journal.merge import Register, newest
 from syncagent.model import CHUNK_SIZE, Alarm, DeviceId, Hlc, Version
 
 _C = TypeVar("_C", TagChange, DeviceChange, SlotsChange)
-
-SLOTS_KEY = b""
-"""The one key of the register that lists the vault's key slots."""
 
 
 @dataclass(frozen=True, slots=True)

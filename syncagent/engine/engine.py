@@ -30,6 +30,7 @@ from syncagent.engine.pull import pull
 from syncagent.engine.records import check_vault, put_device_record
 from syncagent.engine.report import Listener, Meter, Tally
 from syncagent.engine.send import Sender
+from syncagent.engine.slots import delete_dropped, refresh_slots
 from syncagent.engine.sweeping import sweep_leftovers
 from syncagent.engine.tasks import run_together
 from syncagent.errors import (
@@ -209,6 +210,7 @@ class Engine:
             tally.conflicts += len(pulled.conflicts)
             tally.fetched += pulled.arrived
             tally.alarms += pulled.alarms
+            await refresh_slots(ctx, remote)
         number = None
         if namespace is not None:
             # -1 for a namespace that is not known here: it has nothing to send or fetch.
@@ -222,6 +224,8 @@ class Engine:
             fetcher = Fetcher(ctx, remote, self._gate, tally, Meter("fetch", listener), namespace=number)
             jobs.append(partial(_until_full, fetcher.run, full))
         await run_together(jobs)
+        if does_send:
+            await delete_dropped(ctx, remote)
         if full:
             raise full[0]
 

@@ -14,18 +14,19 @@ from functools import partial
 import anyio.to_thread
 
 from syncagent import names
-from syncagent.cache import chunks, facts, meta, outbox, ownbatches
+from syncagent.cache import chunks, meta, outbox, ownbatches
 from syncagent.cache.chunks import batched
 from syncagent.cache.db import Database
 from syncagent.cache.journals import ShownHead
 from syncagent.cache.packfiles import read_pack_file
 from syncagent.crypto.pack import check_pack
 from syncagent.crypto.sealed import open_object
-from syncagent.engine.apply import SLOTS_KEY, alarm
+from syncagent.engine.apply import alarm
 from syncagent.engine.context import Context
 from syncagent.engine.gate import TransferGate
 from syncagent.engine.listing import list_names
 from syncagent.engine.publish import ProfileCopied
+from syncagent.engine.slots import listed_slots
 from syncagent.errors import (
     BadResponse,
     CacheDamaged,
@@ -37,8 +38,7 @@ from syncagent.errors import (
     Tampered,
     TooNew,
 )
-from syncagent.journal.batch import SlotsChange, decode_change
-from syncagent.model import Alarm, DeviceId, PackId, SlotId
+from syncagent.model import Alarm, DeviceId, PackId
 from syncagent.remote.base import MAX_LIST_LIMIT, Remote
 
 _PACKS_AT_ONCE = 4
@@ -202,7 +202,7 @@ def give_up_packs(db: Database, packs: Sequence[int]) -> int:
 
 
 async def _heal_slots(ctx: Context, remote: Remote) -> int:
-    listed = await ctx.cache.read(_listed_slots)
+    listed = await ctx.cache.read(listed_slots) or {}
     there = set(await list_names(remote, names.KEYS))
     count = 0
     for slot, digest in listed.items():
@@ -214,16 +214,6 @@ async def _heal_slots(ctx: Context, remote: Remote) -> int:
         if hashlib.sha256(data).digest() == digest:
             count += await _put_again(remote, name, data)
     return count
-
-
-def _listed_slots(db: Database) -> Mapping[SlotId, bytes]:
-    row = facts.find_register(db, "slots", SLOTS_KEY)
-    change = None if row is None else decode_change(row.change)
-    return (
-        {SlotId(slot): digest for slot, digest in change.slots.items()}
-        if isinstance(change, SlotsChange)
-        else {}
-    )
 
 
 async def _put_again(remote: Remote, name: str, data: bytes) -> bool:

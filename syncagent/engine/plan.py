@@ -127,8 +127,9 @@ def plan_fetch(
         if not candidates:
             unplaced.add(chunk.version_no)
             continue
-        # The pack with most of what is wanted: fewer requests. The older one on a tie.
-        best = min(candidates, key=lambda place: (-wanted_in[place.pack_no], place.pack_no))
+        # The pack with most of what is wanted: fewer requests. The newer one on a tie: it may have been
+        # sent because the remote has lost the older.
+        best = max(candidates, key=lambda place: (wanted_in[place.pack_no], place.pack_no))
         chosen.setdefault(best.pack_no, {}).setdefault(chunk.chunk_no, (best, chunk))
     return FetchPlan(
         tuple(_fetch(pack_no, list(members.values())) for pack_no, members in chosen.items()),

@@ -20,8 +20,18 @@ LISTED = [
     "status",
     "explain",
     "retry",
+    "remote",
+    "device",
+    "key",
     "demo",
 ]
+GROUPS = {
+    "remote": ["show", "set"],
+    "device": ["ls", "rename", "remove"],
+    "key": ["ls", "passphrase", "recovery"],
+}
+LEAVES = [name for name in LISTED if name not in GROUPS]
+LEAVES += [f"{name} {inner}" for name, found in GROUPS.items() for inner in found]
 
 
 def commands() -> dict[str, click.Command]:
@@ -30,15 +40,28 @@ def commands() -> dict[str, click.Command]:
     return {name: command for name, command in found.items() if command is not None}
 
 
+def leaf(name: str) -> click.Command:
+    """A command, or one of a group's."""
+    first, _, second = name.partition(" ")
+    command = commands()[first]
+    if second:
+        assert isinstance(command, click.Group)
+        return command.commands[second]
+    return command
+
+
 def test_the_list() -> None:
     assert list(commands()) == LISTED == list(COMMANDS)
+    for name, inner in GROUPS.items():
+        group = commands()[name]
+        assert isinstance(group, click.Group) and sorted(group.commands) == sorted(inner)
 
 
-@pytest.mark.parametrize("name", LISTED)
+@pytest.mark.parametrize("name", LEAVES)
 def test_every_command_has_help_and_the_common_options(name: str, bare: Shell) -> None:
-    command = commands()[name]
-    assert command.name == name
-    said = bare(name, "--help").ok().out
+    command = leaf(name)
+    assert command.name == name.split()[-1]
+    said = bare(*name.split(), "--help").ok().out
     assert said.startswith(f"Usage: syncagent {name} ")
     for option in ("--vault", "--json", "--quiet", "--verbose", "--passphrase-file", "--passphrase-command"):
         assert option in said
@@ -58,7 +81,7 @@ def test_the_list_is_shown_without_a_command_and_with_help(bare: Shell) -> None:
 
 
 def test_no_option_takes_a_passphrase() -> None:
-    for command in [cli, *commands().values()]:
+    for command in [cli, *map(leaf, LEAVES)]:
         for parameter in command.params:
             assert not {"--passphrase", "--password", "--recovery-code"} & set(parameter.opts)
 

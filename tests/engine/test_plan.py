@@ -126,11 +126,11 @@ def test_a_fetch_counts_the_bytes_it_moves_gaps_included() -> None:
     assert fetch.size_bytes == sum(span.stop - span.start for span in fetch.ranges)
 
 
-def test_the_pack_with_most_of_what_is_wanted_is_chosen_and_the_older_on_a_tie() -> None:
+def test_the_pack_with_most_of_what_is_wanted_is_chosen_and_the_newer_on_a_tie() -> None:
     places = [place(1, 7, 40, 9), place(1, 8, 40, 9), place(2, 8, 50, 9)]
     assert [fetch.pack_no for fetch in plan_fetch(missing(1, 2), places, set()).fetches] == [8]
     tie = [place(1, 8, 40, 9), place(1, 7, 40, 9)]
-    assert [fetch.pack_no for fetch in plan_fetch(missing(1), tie, set()).fetches] == [7]
+    assert [fetch.pack_no for fetch in plan_fetch(missing(1), tie, set()).fetches] == [8]
 
 
 def test_a_failed_pack_is_left_for_another_and_without_one_the_version_is_unplaced() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from syncagent import names
 from syncagent.cache import facts
-from syncagent.engine.apply import SLOTS_KEY
+from syncagent.engine.slots import SLOTS_KEY
 from syncagent.errors import RemoteRolledBack, Unreachable
 from syncagent.vault import Vault
 from tests.engine.world import Call, World, kinds, listed, rows, statuses
