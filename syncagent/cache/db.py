@@ -6,6 +6,7 @@ imports sqlcipher3.
 """
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +24,8 @@ BUSY_TIMEOUT_S = 30.0
 _NOMEM, _BUSY, _LOCKED = 7, 5, 6
 _READONLY, _IOERR, _CORRUPT, _FULL, _CANTOPEN, _NOTADB = 8, 10, 11, 13, 14, 26
 _IOERR_SHMSIZE = 4874  # the shared-memory file could not grow: in practice, a full disk
+_LEAST_ROOM = 64 << 10
+"""Below this an I/O error on opening is a full disk: the shared-memory file alone takes 32 KiB."""
 _DAMAGE = {_NOMEM, _READONLY, _IOERR, _CORRUPT, _NOTADB}
 
 
@@ -64,6 +67,10 @@ class Database:
             self.scalar("SELECT count(*) FROM sqlite_master")
         except DamagedConnection as exc:
             self.close()
+            if _has_no_room(
+                self.path
+            ):  # SQLite cannot make its shared-memory file, and says only "I/O error"
+                raise CacheFull("the disk of the local cache is full") from exc
             raise CacheDamaged(
                 f"{self.path.name} cannot be read: {exc}",
                 safe="the file was left as it is; what was synced is at the remote",
@@ -187,7 +194,8 @@ class Database:
     def _connect(self) -> None:
         try:
             connection = sqlcipher.connect(
-                str(self.path),
+                f"{self.path.absolute().as_uri()}?mode=rw",  # a file that has gone is not made anew, empty
+                uri=True,
                 timeout=BUSY_TIMEOUT_S,
                 isolation_level=None,
                 check_same_thread=False,
@@ -207,6 +215,13 @@ class Database:
         except (sqlcipher.Error, MemoryError) as exc:
             self._disconnect()  # half set up: the next caller must not take it for a connection
             raise _translated(exc) from exc
+
+
+def _has_no_room(path: Path) -> bool:
+    try:
+        return shutil.disk_usage(path.parent).free < _LEAST_ROOM
+    except OSError:
+        return False
 
 
 def damaged_row(cause: BaseException) -> CacheDamaged:

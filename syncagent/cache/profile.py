@@ -158,6 +158,8 @@ def open_database(profile: Profile, root: RootSecret) -> Database:
         raise CacheDamaged("cache.salt is damaged", todo="restore it from a backup, or join the vault again")
     if not profile.database.exists():
         raise CacheDamaged("cache.db is missing", todo="restore it from a backup, or join the vault again")
+    if not profile.database.stat().st_size:  # SQLite would begin a new database in it
+        raise CacheDamaged("cache.db is empty", todo="restore it from a backup, or join the vault again")
     db = Database(profile.database, cache_key(root, salt))
     db.open()
     try:

@@ -13,6 +13,8 @@ from syncagent.times import utc
 _UPLOADS = (SyncStatus.PENDING_UPLOAD, SyncStatus.FAILED_UPLOAD)
 _DOWNLOADS = (SyncStatus.PENDING_DOWNLOAD, SyncStatus.FAILED_DOWNLOAD)
 _FAILED = (SyncStatus.FAILED_UPLOAD, SyncStatus.FAILED_DOWNLOAD)
+LONGEST_MS = 25 * 3600 * 1000
+"""No row waits longer than a day."""
 _SYNC = "run `syncagent sync`"
 _RETRY = "`syncagent retry` tries it now"
 
@@ -128,6 +130,24 @@ def unpublished(db: Database, until: Mark) -> Unpublished:
     )
     assert row is not None
     return Unpublished(*row)
+
+
+def has_far_times(db: Database, now_ms: int) -> bool:
+    """Whether a row waits longer than any delay is: its time was set by a clock that ran ahead."""
+    far = now_ms + LONGEST_MS
+    return any(
+        db.scalar(f"SELECT 1 FROM {table} WHERE next_attempt_at > ? LIMIT 1", (far,)) is not None  # noqa: S608
+        for table in ("upload", "download")
+    )
+
+
+def mend_times(db: Database, now_ms: int) -> None:
+    """Make rows due whose time was set by a clock that ran ahead."""
+    for table in ("upload", "download"):
+        db.execute(
+            f"UPDATE {table} SET next_attempt_at = 0 WHERE next_attempt_at > ?",  # noqa: S608 - fixed names
+            (now_ms + LONGEST_MS,),
+        )
 
 
 def kind_of(error: str) -> type[SyncAgentError]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from syncagent import errors
-from syncagent.cli.output import Output, OutputError
+from syncagent.cli.output import Output, OutputError, OutputFull
 from syncagent.cli.text import one_line
 from syncagent.errors import SyncAgentError
 
@@ -84,6 +84,7 @@ CODES: dict[type[SyncAgentError], int] = {
     errors.RemoteForked: ALARM,
     errors.AgentNotRunning: FAILED,
     OutputError: FAILED,
+    OutputFull: NEEDS_USER,
     PromiseBroken: ALARM,
 }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from syncagent.cache.profile import sync_folder
-from syncagent.cli.output import OutputError
+from syncagent.cli.output import OutputError, OutputFull
 from syncagent.remote.rename import rename_without_replacing
 
 _NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -81,7 +81,8 @@ class OutFile:
         except FileExistsError as exc:
             raise self._exists() from exc
         except OSError as exc:
-            raise OutputError(f"{str(self.path)!r} cannot be written: {exc.strerror}") from exc
+            kind = OutputFull if exc.errno in (errno.ENOSPC, errno.EDQUOT) else OutputError
+            raise kind(f"{str(self.path)!r} cannot be written: {exc.strerror}") from exc
 
 
 def _publish(temporary: Path, target: Path) -> None:

@@ -20,6 +20,12 @@ class OutputError(SyncAgentError):
     default_safe = "the vault is untouched"
 
 
+class OutputFull(OutputError):
+    """The disk that a file is written to is full."""
+
+    default_todo = "free some disk space and try again"
+
+
 @dataclass(slots=True)
 class Output:
     """One run's way of talking. `is_closed` says that nobody reads stdout any more."""

@@ -200,6 +200,8 @@ class Engine:
         ctx = self._ctx
         remote = await self.remote()
         await check_vault(ctx, remote)
+        if await ctx.cache.read(partial(waiting.has_far_times, now_ms=ctx.now_ms())):
+            await ctx.cache.write(partial(waiting.mend_times, now_ms=ctx.now_ms()))
         if does_pull:
             pulled = await pull(ctx, remote, self._gate)
             if not pulled.is_listed:  # the remote has lost it, or this device has a new id

@@ -16,7 +16,7 @@ import anyio
 
 from syncagent.cache import meta
 from syncagent.cache.db import Database
-from syncagent.engine.backoff import BREAKER_FAILURES, INTERVAL_FIRST_S, interval_s
+from syncagent.engine.backoff import BREAKER_FAILURES, INTERVAL_FIRST_S, RETRY_AFTER_MOST_S, interval_s
 from syncagent.engine.context import Context
 from syncagent.engine.engine import Engine
 from syncagent.errors import SyncAgentError, UnsupportedByRemote, VaultInUse
@@ -75,7 +75,8 @@ class BackgroundSync:
             turn = await self._turn()
             pause_s = interval_s(pause_s, was_active=turn.was_active, has_failed=turn.has_failed)
             if turn.has_failed:
-                await self._wait(self._resumed, max(pause_s, turn.backoff_s))
+                # Bounded: the clock may have been set back since the time was noted.
+                await self._wait(self._resumed, max(pause_s, min(turn.backoff_s, RETRY_AFTER_MOST_S)))
             elif await self._wait(self._changed, pause_s):
                 await self._wait(self._resumed, GATHER_S)
 

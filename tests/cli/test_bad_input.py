@@ -1,4 +1,7 @@
-"""Whatever is wrong: the right exit code, one line on stderr, and nothing lost."""
+"""Whatever is wrong with what is asked for: the right exit code, one line on stderr, nothing lost.
+
+What is wrong with the places where things lie is in `test_bad_places.py`.
+"""
 
 import os
 import shutil

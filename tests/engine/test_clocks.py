@@ -1,0 +1,64 @@
+"""A clock set back a year or forward ten: nothing is lost, nothing waits for ever, edits still win."""
+
+import pytest
+
+from syncagent import names
+from syncagent.errors import ObjectRefused, Unreachable
+from tests.engine.test_rollback import contents
+from tests.engine.world import NOON, Fails, World, listed, statuses
+
+pytestmark = pytest.mark.anyio
+
+YEAR_S = 365 * 24 * 3600.0
+
+
+@pytest.mark.parametrize("jump_s", [-YEAR_S, 10 * YEAR_S], ids=["back a year", "forward ten"])
+async def test_puts_before_and_after_a_jump_keep_their_order(world: World, jump_s: float) -> None:
+    await world.put_and_sync("a", x=b"before", y=b"before")
+    await world.sync("b")
+    world.clock.now += jump_s
+    await world.put_and_sync("a", x=b"after")
+    async with world.open("a") as vault:
+        await vault.namespace("notes").delete("y")
+        await vault.namespace("notes").put("y", b"made anew")
+        await vault.sync()
+    world.clock.now = NOON + 60
+    for name in ("b", "a", "b"):
+        await world.sync(name)
+    for name in ("a", "b"):
+        async with world.open(name) as vault:
+            assert await contents(vault) == {"x": b"after", "y": b"made anew"}
+            assert not any(blob.conflict for blob in (await listed(vault)).values())
+    # And on: an edit by either wins over what the wrong clock wrote.
+    await world.put_and_sync("b", x=b"by b")
+    await world.sync("a")
+    async with world.open("a") as vault:
+        assert (await contents(vault))["x"] == b"by b"
+
+
+async def test_what_failed_under_a_clock_ten_years_ahead_is_tried_when_it_is_right_again(
+    world: World,
+) -> None:
+    remote = world.remote()
+    remote.before = Fails(ObjectRefused("no"), "put", names.PACKS)
+    async with world.open("a", remote) as vault:
+        await vault.namespace("notes").put("x", b"one")
+        world.clock.now += 10 * YEAR_S
+        assert (await vault.sync()).failed == 1
+        world.clock.now = NOON
+        remote.before = Fails(ObjectRefused("no"), "put", times=0)
+        assert (await vault.sync()).sent == 1
+        assert await statuses(vault) == {"x": "SYNCED"}
+
+
+async def test_a_sync_that_failed_then_does_not_hold_the_next_one(world: World) -> None:
+    remote = world.remote()
+    remote.before = Fails(Unreachable("no"), "get", names.VAULT)
+    async with world.open("a", remote) as vault:
+        world.clock.now += 10 * YEAR_S
+        with pytest.raises(Unreachable):
+            await vault.sync()
+        world.clock.now = NOON
+        remote.before = Fails(Unreachable("no"), "put", times=0)
+        await vault.sync()
+        assert (await vault.status()).next_attempt is None
