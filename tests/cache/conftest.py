@@ -18,6 +18,7 @@ KEY = bytes(range(32))
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[Database]:
     """An open database of the newest schema with an identity in it."""
+    (tmp_path / "cache.db").touch()
     database = Database(tmp_path / "cache.db", KEY)
     database.open()
     migrate(database)

@@ -66,6 +66,7 @@ class Gate:
 
 @pytest.fixture
 def counted(tmp_path: Path) -> Counted:
+    (tmp_path / "cache.db").touch()
     db = Counted(tmp_path / "cache.db", KEY)
     db.open()
     migrate(db)

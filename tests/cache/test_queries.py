@@ -195,7 +195,9 @@ def fill(db: Database, rows: int) -> None:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recording]:
-    db = Recording(tmp_path_factory.mktemp("large") / "cache.db", KEY)
+    path = tmp_path_factory.mktemp("large") / "cache.db"
+    path.touch()
+    db = Recording(path, KEY)
     db.asked = []
     db.open()
     migrate(db)

@@ -78,6 +78,7 @@ def test_a_migration_is_all_or_nothing(db: Database, monkeypatch: pytest.MonkeyP
 
 
 def test_a_migration_that_finds_the_disk_full_says_so(tmp_path: Path) -> None:
+    (tmp_path / "cache.db").touch()
     small = SmallDisk(tmp_path / "cache.db", KEY)
     small.room = 20
     small.open()
@@ -180,6 +181,7 @@ def kept(db: Database) -> dict[tuple[int, int, int], int]:
 @pytest.fixture(scope="module")
 def counting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     folder = tmp_path_factory.mktemp("counting")
+    (folder / "cache.db").touch()
     db = Database(folder / "cache.db", KEY)
     db.open()
     migrate(db)

@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from syncagent import names
+from syncagent.engine.gate import TransferGate
 from syncagent.remote.memory import MemoryRemote
 from tests.engine.world import GateRemote, World, statuses
 
@@ -102,7 +103,18 @@ async def test_no_more_than_48_mib_are_under_way_however_many_places_there_are(w
     assert 40 * MIB < fetching.most_bytes <= 48 * MIB
 
 
-async def test_content_someone_waits_for_goes_ahead_of_the_queue(world: World) -> None:
+async def test_content_someone_waits_for_goes_ahead_of_the_queue(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queued = anyio.Event()
+    transfer = TransferGate.transfer
+
+    def told(gate: TransferGate, size_bytes: int, *, interactive: bool = False) -> object:
+        if interactive:
+            queued.set()  # whoever waits for this runs no sooner than the transfer stands in the queue
+        return transfer(gate, size_bytes, interactive=interactive)
+
+    monkeypatch.setattr(TransferGate, "transfer", told)
     await put_large(world, "a", 10)
     await world.sync("a")
     # Known by name and not fetched: a sync that was stopped at its first pack.
@@ -118,7 +130,8 @@ async def test_content_someone_waits_for_goes_ahead_of_the_queue(world: World) -
 
         before = len(remote.called("get", names.PACKS))
         group.start_soon(get)
-        await anyio.wait_all_tasks_blocked()
+        with anyio.fail_after(10):
+            await queued.wait()
         assert len(remote.called("get", names.PACKS)) == before, "it takes no place from those who run"
         remote.release()
         await remote.wait_held(2)
