@@ -77,8 +77,8 @@ class VaultInUse(SyncAgentError):
     default_safe = "puts and gets still work"
     default_todo = "wait for it to finish"
 
-    def __init__(self, what: str, *, pid: int = 0) -> None:
-        super().__init__(what)
+    def __init__(self, what: str, *, pid: int = 0, safe: str | None = None) -> None:
+        super().__init__(what, safe=safe)
         self.pid = pid
 
 

@@ -22,7 +22,7 @@ import anyio.from_thread
 import anyio.to_thread
 
 from syncagent.cache.db import DamagedConnection, Database, damaged_row
-from syncagent.errors import CacheFull, ConfigError
+from syncagent.errors import CacheFull, ConfigError, VaultInUse
 
 T = TypeVar("T")
 
@@ -211,7 +211,12 @@ class Cache:
         started = time.monotonic()
         ran: list[_Job] = []
         try:
-            db.execute("BEGIN IMMEDIATE")
+            try:
+                db.execute("BEGIN IMMEDIATE")
+            except VaultInUse as exc:  # another process kept the lock: alone, each would wait as long again
+                for job in jobs:
+                    job.error, job.done = exc, True
+                return []
             for job in jobs:
                 if ran and time.monotonic() - started > GROUP_S:
                     break

@@ -248,7 +248,10 @@ def _translated(exc: BaseException) -> Exception:
     if code in _DAMAGE:
         return DamagedConnection(str(exc))
     if code in (_BUSY, _LOCKED):
-        return VaultInUse("another process keeps the cache locked")
+        return VaultInUse(
+            "another process keeps the cache locked",
+            safe="everything stored before is intact; this was not stored",
+        )
     if code == _CANTOPEN:
         return CacheDamaged(
             "the cache file cannot be opened",

@@ -13,7 +13,7 @@ import pytest
 from syncagent.cache.commit import GROUP_SIZE, Cache
 from syncagent.cache.db import DamagedConnection, Database
 from syncagent.cache.schema import migrate
-from syncagent.errors import BlobExists, CacheDamaged, CacheFull
+from syncagent.errors import BlobExists, CacheDamaged, CacheFull, VaultInUse
 
 from .conftest import KEY
 from .test_db import SmallDisk
@@ -30,6 +30,8 @@ class Counted(SmallDisk):
     connects = 0
     is_broken = False
     full_commits = 0
+    is_locked = False
+    begins = 0
     is_writing = False
 
     def _connect(self) -> None:
@@ -41,6 +43,9 @@ class Counted(SmallDisk):
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         if sql.startswith("BEGIN"):
             self.is_writing = sql == "BEGIN IMMEDIATE"
+            self.begins += self.is_writing
+            if self.is_writing and self.is_locked:
+                raise VaultInUse("another process keeps the cache locked")
         ends = sql == "COMMIT" and self.is_writing
         if ends and self.full_commits:
             self.full_commits -= 1
@@ -289,6 +294,19 @@ async def test_a_full_disk_at_commit_fails_nobody_for_whom_there_is_room(counted
     results = await together(cache, once, partial(insert, value=2))
     assert results == [1, 2]
     assert committed(counted) == {1, 2}
+    await cache.aclose()
+
+
+async def test_a_lock_that_another_process_keeps_is_waited_for_once_a_group(counted: Counted) -> None:
+    cache = Cache(counted)
+    counted.is_locked = True
+    before = counted.begins
+    results = await together(cache, *(partial(insert, value=value) for value in range(5)))
+    assert [type(result) for result in results] == [VaultInUse] * 5
+    assert counted.begins - before == 1
+    counted.is_locked = False
+    assert await cache.write(partial(insert, value=9)) == 9
+    assert committed(counted) == {9}
     await cache.aclose()
 
 

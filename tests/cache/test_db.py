@@ -91,8 +91,9 @@ def test_a_lock_of_another_process_is_named(db: Database) -> None:
     other.open()
     other.execute("BEGIN IMMEDIATE")
     db.scalar("PRAGMA busy_timeout = 1")
-    with pytest.raises(VaultInUse):
+    with pytest.raises(VaultInUse) as caught:
         db.execute("BEGIN IMMEDIATE")
+    assert "puts" not in caught.value.safe, "only another process's sync leaves puts alone"
     other.close()
 
 
