@@ -8,7 +8,6 @@ counted) run in turn; the difference of their medians is what is ours.
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,9 +17,10 @@ from pathlib import Path
 import anyio
 
 import syncagent
+from benchmarks.devices import PASSPHRASE, make_vault, opened
+from benchmarks.spread import Spread
 from tests.samples import text_blobs
 
-PASSPHRASE = "benchmark"
 _DERIVE = """
 import os, time
 from syncagent.crypto.keyslot import DEFAULT_KDF as kdf
@@ -33,11 +33,10 @@ print(time.perf_counter() - started)
 
 
 async def fill(home: Path, blobs: int) -> None:
-    remote = f"file://{home}/remote"
     profile = home / "vaults" / "default"
     profile.parent.mkdir()
-    await syncagent.create_vault(profile, remote=remote, passphrase=PASSPHRASE)
-    async with syncagent.open_vault(profile, passphrase=PASSPHRASE) as vault:
+    await make_vault(profile, home / "remote", kdf=syncagent.DEFAULT_KDF)
+    async with opened(profile) as vault:
         await vault.namespace("notes").put_many(text_blobs(blobs))
         await vault.sync()
 
@@ -58,9 +57,9 @@ def main(blobs: int, runs: int) -> None:
             )
             derivations.append(float(derived.stdout))
     for name, values in (("status", commands), ("key derivation", derivations)):
-        low, middle, high = min(values), statistics.median(values), max(values)
-        print(f"{name:15} {low * 1000:6.0f} {middle * 1000:6.0f} {high * 1000:6.0f} ms (min, median, max)")
-    beyond = statistics.median(commands) - statistics.median(derivations)
+        found = Spread.of([1000 * value for value in values])
+        print(f"{name:15} {found.min:6.0f} {found.median:6.0f} {found.max:6.0f} ms (min, median, max)")
+    beyond = Spread.of(commands).median - Spread.of(derivations).median
     print(f"{'beyond it':15} {beyond * 1000:13.0f} ms")
 
 
