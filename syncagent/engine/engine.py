@@ -33,10 +33,14 @@ from syncagent.engine.send import Sender
 from syncagent.engine.slots import delete_dropped, refresh_slots
 from syncagent.engine.sweeping import sweep_leftovers
 from syncagent.engine.tasks import run_together
+from syncagent.engine.trouble import FailsAlone
 from syncagent.errors import (
+    CacheDamaged,
     CacheFull,
     ObjectError,
+    OpenError,
     RemoteError,
+    RemoteStopped,
     SyncAgentError,
     TransientRemoteError,
     VaultInUse,
@@ -47,6 +51,9 @@ from syncagent.remote.base import Remote
 BARRIER_FIRST_S = 0.02
 BARRIER_MOST_S = 1.0
 """Pauses of a barrier that waits for another process's sync."""
+
+_ONLY_SENDING = (ObjectError, OpenError, CacheDamaged, RemoteStopped)
+"""What ends sending and not fetching: a batch of ours that is refused, a remote that is full or read-only."""
 
 Job = Callable[[], Coroutine[Any, Any, None]]
 
@@ -217,19 +224,19 @@ class Engine:
         if namespace is not None:
             # -1 for a namespace that is not known here: it has nothing to send or fetch.
             number = await ctx.cache.read(partial(blobs.find_namespace, name=namespace)) or -1
-        full: list[CacheFull] = []
+        held: list[SyncAgentError] = []
         jobs: list[Job] = []
         if does_send:
             sender = Sender(ctx, remote, self._gate, tally, Meter("send", listener), namespace=number)
-            jobs.append(sender.run)
+            jobs.append(partial(_apart, sender.run, _ONLY_SENDING, held))
         if does_fetch:
             fetcher = Fetcher(ctx, remote, self._gate, tally, Meter("fetch", listener), namespace=number)
-            jobs.append(partial(_until_full, fetcher.run, full))
+            jobs.append(partial(_apart, fetcher.run, (CacheFull,), held))
         await run_together(jobs)
+        if held:
+            raise held[0]
         if does_send:
             await delete_dropped(ctx, remote)
-        if full:
-            raise full[0]
 
     async def remote(self) -> Remote:
         """The remote, opened on first use."""
@@ -262,12 +269,14 @@ class Engine:
             await self._ctx.cache.write(_clear_failures)
 
 
-async def _until_full(run: Job, full: list[CacheFull]) -> None:
-    """A full disk stops fetching, not sending."""
+async def _apart(run: Job, kinds: tuple[type[SyncAgentError], ...], held: list[SyncAgentError]) -> None:
+    """Run one half of a sync; these of its errors wait until the other half is done."""
     try:
         await run()
-    except CacheFull as exc:
-        full.append(exc)
+    except FailsAlone as exc:
+        held.append(exc.cause)
+    except kinds as exc:
+        held.append(exc)
 
 
 def _note_failure(

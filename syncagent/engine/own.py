@@ -27,12 +27,11 @@ from syncagent.engine.gate import TransferGate
 from syncagent.engine.listing import list_names
 from syncagent.engine.publish import ProfileCopied
 from syncagent.engine.slots import listed_slots
+from syncagent.engine.trouble import FailsAlone, Trouble
 from syncagent.errors import (
-    BadResponse,
     CacheDamaged,
     ObjectError,
     ObjectExists,
-    ObjectNotFound,
     OpenError,
     RemoteRolledBack,
     Tampered,
@@ -114,8 +113,10 @@ async def _check_not_copied(
     for seq in unknown[:1]:
         name = names.batch_object(own, seq)
         try:
-            open_object(ctx.keys, name, await remote.get(name))
-        except (OpenError, TooNew, ObjectNotFound, BadResponse) as exc:
+            open_object(ctx.keys, name, await Trouble(remote).attempt(partial(remote.get, name)))
+        except FailsAlone as exc:
+            return [alarm(exc.cause, name)]
+        except (OpenError, TooNew, ObjectError) as exc:
             # Whoever holds the remote can list any name; only a device of the vault can seal under it.
             error = Tampered(f"the remote shows a batch {seq} of this device that is none: {exc}")
             return [alarm(error, name)]

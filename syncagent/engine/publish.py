@@ -27,12 +27,14 @@ from syncagent.engine.backoff import blob_delay_s
 from syncagent.engine.context import Context
 from syncagent.engine.heads import fold_pair
 from syncagent.engine.report import Tally
+from syncagent.engine.trouble import FailsAlone, Trouble
 from syncagent.errors import (
     CacheDamaged,
     ObjectExists,
     ObjectNotFound,
     RemoteForked,
     SyncAgentError,
+    TransientRemoteError,
     Unreachable,
 )
 from syncagent.journal.batch import (
@@ -78,7 +80,10 @@ class Cut:
 
 
 class Publisher:
-    """Publishes what is ready. `flush` may be called from several tasks; they take turns."""
+    """Publishes what is ready. `flush` may be called from several tasks; they take turns.
+
+    `stuck` is why the remote, which answers otherwise, never takes our next batch; nothing can overtake it.
+    """
 
     def __init__(self, ctx: Context, remote: Remote, tally: Tally, namespace: int | None = None) -> None:
         self._ctx = ctx
@@ -88,6 +93,7 @@ class Publisher:
         self._turn = anyio.Lock()
         self.published = 0
         self.sent_bytes = 0
+        self.stuck: TransientRemoteError | None = None
 
     async def resume(self) -> None:
         """Publish the batch that an interruption left in the outbox, and cut no other; raises as `flush`."""
@@ -102,7 +108,7 @@ class Publisher:
             RemoteError: the remote does not take it; the outbox keeps it.
         """
         async with self._turn:
-            while True:
+            while not self.stuck:
                 cut = await self._cut()
                 if not await self._publish(cut.batch) and not cut.damaged:
                     return
@@ -110,7 +116,11 @@ class Publisher:
     async def _publish(self, batch: OwnBatch | None) -> bool:
         if batch is None:
             return False
-        await self._put(batch)
+        try:
+            await self._put(batch)
+        except FailsAlone as exc:
+            self.stuck = exc.cause
+            return False
         self.sent_bytes += len(batch.object)
         self.published += await self._ctx.cache.write(
             partial(_confirm, seq=batch.seq, now_ms=self._ctx.now_ms()), background=True
@@ -130,11 +140,12 @@ class Publisher:
 
     async def _put(self, batch: OwnBatch) -> None:
         name = names.batch_object(batch.device, batch.seq)
+        trouble = Trouble(self._remote)
         try:
-            await self._remote.put(name, batch.object)
+            await trouble.attempt(lambda: self._remote.put(name, batch.object))
         except ObjectExists as exc:
             try:
-                stored = await self._remote.get(name)
+                stored = await trouble.attempt(lambda: self._remote.get(name))
             except ObjectNotFound:
                 raise Unreachable(f"{name} is said to exist and cannot be read") from exc
             if stored != batch.object:

@@ -6,7 +6,7 @@
     → merge each in a transaction                                    (engine/apply.py)
     → what others have read and we were not shown is listed once more
 
-A journal that does not open or chain stops by itself; the others go on.
+A journal that is not given, or does not open or chain, stops by itself; the others go on.
 """
 
 import hashlib
@@ -27,9 +27,10 @@ from syncagent.engine.gate import TransferGate
 from syncagent.engine.listing import list_names
 from syncagent.engine.own import check_own_journals, check_read_by_others
 from syncagent.engine.tasks import run_together
+from syncagent.engine.trouble import FailsAlone, Trouble
 from syncagent.errors import (
-    BadResponse,
     LimitExceeded,
+    ObjectError,
     ObjectNotFound,
     OpenError,
     RemoteForked,
@@ -156,9 +157,16 @@ async def _new_batches(
     remote: Remote, device: DeviceId, cursor: Cursor, stopped: set[DeviceId], result: Pulled
 ) -> list[BatchId]:
     after = names.batch_object(device, cursor.seq - 1) if cursor.seq > 0 else ""
-    listed = await list_names(remote, names.journal_prefix(device), after=after)
-    listing = check_listing(cursor.seq, map(names.batch_seq, listed))
     subject = f"journal {device.hex()}"
+    try:
+        listed = await Trouble(remote).attempt(
+            lambda: list_names(remote, names.journal_prefix(device), after=after)
+        )
+    except (ObjectError, FailsAlone) as exc:
+        stopped.add(device)
+        result.alarms.append(alarm(exc.cause if isinstance(exc, FailsAlone) else exc, subject))
+        return []
+    listing = check_listing(cursor.seq, map(names.batch_seq, listed))
     if listing.verdict is Verdict.ROLLED_BACK:
         stopped.add(device)
         error: SyncAgentError = RemoteRolledBack(
@@ -182,16 +190,21 @@ async def _open_batch(
     failed: dict[BatchId, SyncAgentError],
 ) -> None:
     name = names.batch_object(batch_id.device, batch_id.seq)
+    if any(other.device == batch_id.device and other.seq < batch_id.seq for other in failed):
+        return  # nothing behind a batch that does not come can be applied
     try:
         async with gate.transfer(256 << 10):
-            data = await remote.get(name)
+            # Each batch by itself: any number of journals may fail while the remote answers otherwise.
+            data = await Trouble(remote).attempt(lambda: remote.get(name))
         opened[batch_id] = await anyio.to_thread.run_sync(_opened, ctx, batch_id, data, limiter=ctx.workers)
-    except (OpenError, TooNew, LimitExceeded, ObjectNotFound, BadResponse) as exc:
+    except ObjectNotFound:
+        failed[batch_id] = Withheld(
+            f"batch {batch_id.seq} of device {batch_id.device.hex()} is listed and not given"
+        )
+    except FailsAlone as exc:
+        failed[batch_id] = exc.cause
+    except (OpenError, TooNew, LimitExceeded, ObjectError) as exc:
         failed[batch_id] = exc
-        if isinstance(exc, ObjectNotFound):
-            failed[batch_id] = Withheld(
-                f"batch {batch_id.seq} of device {batch_id.device.hex()} is listed and not given"
-            )
 
 
 def _opened(ctx: Context, batch_id: BatchId, data: bytes) -> Incoming:

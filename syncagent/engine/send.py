@@ -79,6 +79,7 @@ class Sender:
 
         Raises:
             RemoteError: the remote as a whole fails; what was sent is recorded.
+            FailsAlone: nothing can be published, though the remote answers; all packs were sent.
         """
         try:
             await self._publisher.resume()  # the outbox first: nothing may overtake it
@@ -90,6 +91,8 @@ class Sender:
                     await run_together([*jobs, self._publisher.flush])
             await self._publisher.flush()
             self._trouble.check()
+            if self._publisher.stuck is not None:  # with a pack set aside it may be the remote's, of all puts
+                raise FailsAlone(self._publisher.stuck)
             for aside in self._aside:
                 await fail_versions(self._ctx, aside.versions, aside.error, self._tally)
         finally:

@@ -7,6 +7,7 @@ was replaced on another device, the listed slots are fetched and the others drop
 import contextlib
 import hashlib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
@@ -16,7 +17,8 @@ from syncagent.cache import facts, meta, outbox
 from syncagent.cache.db import Database
 from syncagent.cache.profile import write_durably
 from syncagent.engine.context import Context
-from syncagent.errors import BadResponse, Forbidden, ObjectNotFound
+from syncagent.engine.trouble import FailsAlone, Trouble
+from syncagent.errors import Forbidden, ObjectError
 from syncagent.journal.batch import SlotsChange, decode_change, encode_change
 from syncagent.journal.clock import tick
 from syncagent.model import SlotId
@@ -59,8 +61,8 @@ async def refresh_slots(ctx: Context, remote: Remote) -> None:
         if here.get(slot) == digest:
             continue
         try:
-            data = await remote.get(names.slot_object(slot))
-        except (ObjectNotFound, BadResponse):
+            data = await Trouble(remote).attempt(partial(remote.get, names.slot_object(slot)))
+        except (ObjectError, FailsAlone):
             return  # withheld: the old copies stay until it comes
         if hashlib.sha256(data).digest() != digest:
             return
@@ -77,12 +79,16 @@ async def delete_dropped(ctx: Context, remote: Remote) -> None:
     text = await ctx.cache.read(lambda db: meta.find_text(db, meta.DROPPED_SLOTS))
     if not text or await ctx.cache.read(_is_unpublished):
         return
+    left = ""
     for start in range(0, len(text), 32):
-        with contextlib.suppress(
-            Forbidden
-        ):  # an append-only remote keeps them; the journal does not list them
-            await remote.delete(names.slot_object(SlotId(bytes.fromhex(text[start : start + 32]))))
-    await ctx.cache.write(lambda db: meta.put(db, meta.DROPPED_SLOTS, None))
+        slot = SlotId(bytes.fromhex(text[start : start + 32]))
+        try:
+            with contextlib.suppress(Forbidden):  # an append-only remote keeps what the journal drops
+                await Trouble(remote).attempt(partial(remote.delete, names.slot_object(slot)))
+        except (ObjectError, FailsAlone):
+            left += slot.hex()  # the next sync tries again
+    if left != text:
+        await ctx.cache.write(lambda db: meta.put(db, meta.DROPPED_SLOTS, left or None))
 
 
 def _is_unpublished(db: Database) -> bool:

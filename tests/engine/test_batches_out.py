@@ -4,7 +4,14 @@ import anyio
 import pytest
 
 from syncagent import names
-from syncagent.errors import ObjectRefused, OpenError, Unreachable
+from syncagent.errors import (
+    Forbidden,
+    ObjectRefused,
+    OpenError,
+    QuotaExceeded,
+    SyncAgentError,
+    Unreachable,
+)
 from syncagent.journal.batch import VersionChange
 from syncagent.remote.memory import MemoryRemote
 from syncagent.remote.retry import RetryRemote
@@ -120,7 +127,7 @@ async def crash_after_the_put(world: World) -> None:
 
 async def answer_lost(world: World) -> None:
     remote = world.remote()
-    remote.after = Fails(Unreachable("the answer was lost"), "put", names.JOURNAL, times=1)
+    remote.after = GoesAway(Unreachable("the answer was lost"), "put", names.JOURNAL)
     with pytest.raises(Unreachable):
         await world.sync("a", remote)
 
@@ -230,14 +237,44 @@ async def test_a_batch_said_to_exist_and_not_given_is_tried_again_later(world: W
         if call.method == "get" and call.name.startswith(names.JOURNAL):
             world.hide(call.name)
 
-    remote.after = Fails(Unreachable("the answer was lost"), "put", names.JOURNAL, times=1)
+    remote.after = GoesAway(Unreachable("the answer was lost"), "put", names.JOURNAL)
     with pytest.raises(Unreachable):
         await world.sync("a", remote)
+    remote = world.remote()
     remote.before = steal
     with pytest.raises(Unreachable):
         await world.sync("a", remote)
     assert (await world.sync("a")).failed == 0
     assert (await world.sync("b")).fetched == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Unreachable("took longer than 300 s"),
+        ObjectRefused("too large for me"),
+        QuotaExceeded("no room"),
+        Forbidden("read only"),
+    ],
+)
+async def test_a_batch_of_ours_that_is_never_taken_does_not_keep_us_from_fetching(
+    world: World, error: SyncAgentError
+) -> None:
+    await world.put("a", mine=b"mine")
+    remote = world.remote()
+    remote.before = Fails(error, "put", names.JOURNAL)
+    with pytest.raises(type(error)):
+        await world.sync("a", remote)
+    await world.put_and_sync("b", theirs=LARGE)
+    async with world.open("a", remote) as vault:
+        with pytest.raises(type(error)):  # the outbox comes before anything else
+            await vault.sync()
+        assert await statuses(vault) == {"mine": "PENDING_UPLOAD", "theirs": "SYNCED"}
+        assert str(error) in (await vault.status()).reasons[0]
+        assert not await rows(vault, "SELECT 1 FROM upload WHERE retries > 0"), "no blob's own failure"
+        remote.before = Fails(error, "put", times=0)
+        await vault.sync()
+        assert await statuses(vault) == {"mine": "SYNCED", "theirs": "SYNCED"}
 
 
 # Packs that wait for their batch -------------------------------------------------------------------

@@ -5,10 +5,11 @@ import pytest
 from syncagent import names
 from syncagent.cache import journals
 from syncagent.crypto.sealed import seal_object
+from syncagent.errors import ObjectRefused, SyncAgentError, Unreachable
 from syncagent.journal.batch import encode_batch
 from syncagent.model import DeviceId
 from syncagent.vault import Vault
-from tests.engine.world import World, batches, kinds, listed, opened, statuses
+from tests.engine.world import Fails, GoesAway, World, batches, kinds, listed, opened, statuses
 
 pytestmark = pytest.mark.anyio
 
@@ -221,6 +222,48 @@ async def test_a_batch_listed_and_not_given_is_withheld(world: World) -> None:
     report = await world.sync("c", remote)
     assert "Withheld" in kinds(report)
     assert await blobs_of(world, "c") == {"b1", "b2"}
+
+
+@pytest.mark.parametrize("method", ["get", "list"])
+@pytest.mark.parametrize("error", [Unreachable("took longer than 300 s"), ObjectRefused("not this one")])
+async def test_a_journal_that_is_never_given_stops_alone_and_all_else_is_sent_and_fetched(
+    world: World, error: SyncAgentError, method: str
+) -> None:
+    first, _ = await two_writers(world)
+    device = first[0].split("/")[1]
+    prefix = first[0] if method == "get" else f"journal/{device}/"
+    await world.put("c", mine=b"from c")
+    remote = world.remote()
+    remote.before = Fails(error, method, prefix)
+    async with world.open("c", remote) as vault:
+        report = await vault.sync()
+        assert [(one.kind, one.message) for one in report.alarms] == [(type(error).__name__, str(error))]
+        assert device in report.alarms[0].subject
+        assert (report.sent, report.fetched) == (1, 2)
+        assert await statuses(vault) == {"b1": "SYNCED", "b2": "SYNCED", "mine": "SYNCED"}
+        assert len(remote.called(method, prefix)) <= 3
+        remote.before = Fails(error, method, prefix, times=0)
+        report = await vault.sync()
+        assert (kinds(report), report.fetched) == ([], 2)
+
+
+async def test_any_number_of_journals_may_fail_alone(world: World) -> None:
+    """The rule for packs, that several failures in a row are the remote's own, is not for journals."""
+    await two_writers(world)
+    remote = world.remote()
+    remote.before = Fails(Unreachable("no"), "get", names.JOURNAL)
+    await world.put("c", mine=b"from c")
+    report = await world.sync("c", remote)
+    assert kinds(report) == ["Unreachable", "Unreachable"]
+    assert report.sent == 1
+
+
+async def test_a_remote_that_goes_away_while_journals_are_read_is_no_journals_failure(world: World) -> None:
+    await two_writers(world)
+    remote = world.remote()
+    remote.before = GoesAway(Unreachable("gone"), "get", names.JOURNAL, skip=1)
+    with pytest.raises(Unreachable):
+        await world.sync("c", remote)
 
 
 # What the others have read -------------------------------------------------------------------------

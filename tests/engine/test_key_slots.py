@@ -6,10 +6,10 @@ import pytest
 
 import syncagent
 from syncagent import names
-from syncagent.errors import SyncAgentError, Unreachable, WrongPassphrase
+from syncagent.errors import ObjectRefused, SyncAgentError, Unreachable, WrongPassphrase
 from syncagent.remote.memory import MemoryRemote
 from tests.engine.place import PASSPHRASE, Place
-from tests.engine.world import Call, LedRemote
+from tests.engine.world import Call, Fails, LedRemote
 
 pytestmark = pytest.mark.anyio
 
@@ -154,3 +154,35 @@ async def test_a_slot_that_is_withheld_or_altered_does_not_replace_a_copy(place:
     async with place.open("two") as vault:
         await vault.sync()
     assert await opens(place, "two", NEW) and not await opens(place, "two", PASSPHRASE)
+
+
+@pytest.mark.parametrize("error", [Unreachable("took longer than 300 s"), ObjectRefused("not this one")])
+async def test_a_slot_that_is_never_given_stops_no_sync(place: Place, error: SyncAgentError) -> None:
+    await place.create("one")
+    await place.join("two")
+    async with place.open("one") as vault:
+        await vault.change_passphrase(NEW, kdf=syncagent.FLOOR_KDF)
+    remote = LedRemote(MemoryRemote(place.store))
+    remote.before = Fails(error, "get", names.KEYS)
+    folder = place.folder / "two"
+    async with syncagent.open_vault(folder, passphrase=PASSPHRASE, remote=remote) as vault:
+        await vault.namespace("notes").put("x", b"goes out")
+        assert (await vault.sync()).sent == 1
+    assert await opens(place, "two", PASSPHRASE)
+
+
+@pytest.mark.parametrize("error", [Unreachable("took longer than 300 s"), ObjectRefused("not this one")])
+async def test_a_replaced_slot_that_cannot_be_deleted_stops_no_sync_and_is_deleted_later(
+    place: Place, error: SyncAgentError
+) -> None:
+    await place.create("one")
+    before = len(place.names(names.KEYS))
+    remote = LedRemote(MemoryRemote(place.store))
+    fails = remote.before = Fails(error, "delete", names.KEYS)
+    async with syncagent.open_vault(place.folder / "one", passphrase=PASSPHRASE, remote=remote) as vault:
+        await vault.change_passphrase(NEW, kdf=syncagent.FLOOR_KDF)
+        await vault.sync()
+        assert len(place.names(names.KEYS)) == before + 1
+        fails.times = 0
+        await vault.sync()
+        assert len(place.names(names.KEYS)) == before
