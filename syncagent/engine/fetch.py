@@ -17,7 +17,7 @@ from functools import partial
 import anyio.to_thread
 
 from syncagent import names
-from syncagent.cache import chunks, downloads
+from syncagent.cache import chunks, downloads, stalled
 from syncagent.cache.chunks import batched
 from syncagent.cache.downloads import StoredChunk
 from syncagent.cache.packfiles import PackFileWriter, store_pack_file
@@ -74,6 +74,7 @@ class Fetcher:
         self._trouble = Trouble(remote)
         self._bad_packs: dict[int, SyncAgentError] = {}
         self._tried: set[int] = set()
+        self._stalled: set[int] = set()
         self.causes: dict[int, SyncAgentError] = {}
         """Why each version that could not be fetched could not."""
 
@@ -84,23 +85,41 @@ class Fetcher:
             RemoteError: the remote as a whole fails; what has come is kept.
             CacheFull: the disk is full; what has come is kept.
         """
+        later = await self._ctx.cache.read(partial(stalled.load, direction=stalled.DOWNLOAD))
         try:
-            while True:
-                due = await self._ctx.cache.read(
-                    partial(
-                        downloads.due,
-                        now_ms=self._ctx.now_ms(),
-                        limit=VERSIONS_A_ROUND + len(self._tried),
-                        namespace=self._namespace,
-                    ),
-                    background=True,
-                )
-                versions = [version for version in due if version not in self._tried]
-                if not versions:
-                    return
-                await self.fetch(versions)
+            self._tried |= later
+            await self._fetch_due()
+            if later:
+                self._tried -= later
+                await self._fetch_due()
+            await self._note_stalled(later, set())
+        except TransientRemoteError:
+            await self._note_stalled(later, later | self._stalled)
+            raise
         finally:
             self._meter.finish()
+
+    async def _note_stalled(self, before: set[int], now: set[int]) -> None:
+        if now != before:
+            await self._ctx.cache.write(
+                partial(stalled.store, direction=stalled.DOWNLOAD, versions=now), background=True
+            )
+
+    async def _fetch_due(self) -> None:
+        while True:
+            due = await self._ctx.cache.read(
+                partial(
+                    downloads.due,
+                    now_ms=self._ctx.now_ms(),
+                    limit=VERSIONS_A_ROUND + len(self._tried),
+                    namespace=self._namespace,
+                ),
+                background=True,
+            )
+            versions = [version for version in due if version not in self._tried]
+            if not versions:
+                return
+            await self.fetch(versions)
 
     async def fetch(self, versions: Sequence[int]) -> None:
         """Fetch these versions, whatever their time; those that fail are noted for a later try."""
@@ -155,7 +174,12 @@ class Fetcher:
                 )
                 del bodies
                 await self._store(fetch, opened)
+        except TransientRemoteError:
+            if self._trouble.has_given_up:
+                self._stalled.update(chunk.version_no for chunk in fetch.chunks)
+            raise
         except FailsAlone as exc:
+            self._stalled.update(chunk.version_no for chunk in fetch.chunks)
             self._bad_packs[fetch.pack_no] = exc.cause
             return
         except (OpenError, ObjectError, TooNew) as exc:

@@ -16,7 +16,7 @@ from functools import partial
 import anyio.to_thread
 
 from syncagent import names
-from syncagent.cache import chunks, outbox
+from syncagent.cache import chunks, outbox, stalled
 from syncagent.cache.chunks import ChunkPlaces, ChunkSource, batched
 from syncagent.cache.outbox import UnsentChunk
 from syncagent.cache.packfiles import read_pack_file
@@ -36,6 +36,7 @@ from syncagent.errors import (
     OpenError,
     SourceChanged,
     SyncAgentError,
+    TransientRemoteError,
 )
 from syncagent.model import PackId, PackRecord
 from syncagent.remote.base import Remote
@@ -72,6 +73,7 @@ class Sender:
         self._publisher = Publisher(ctx, remote, tally, namespace)
         self._trouble = Trouble(remote)
         self._failed: set[int] = set()
+        self._stalled: set[int] = set()
         self._aside: list[_Aside] = []
 
     async def run(self) -> None:
@@ -81,24 +83,42 @@ class Sender:
             RemoteError: the remote as a whole fails; what was sent is recorded.
             FailsAlone: nothing can be published, though the remote answers; all packs were sent.
         """
+        later = await self._ctx.cache.read(partial(stalled.load, direction=stalled.UPLOAD))
         try:
             await self._publisher.resume()  # the outbox first: nothing may overtake it
             await fold(self._ctx)
             await self._forget_old_packs()
-            while plans := await self._plan():
-                for part in batched(plans.packs, PACKS_A_ROUND):
-                    jobs = [partial(self._send, plan, plans.chunks) for plan in part]
-                    await run_together([*jobs, self._publisher.flush])
+            self._failed |= later
+            await self._send_packs()
+            if later:
+                self._failed -= later
+                await self._send_packs()
             await self._publisher.flush()
             self._trouble.check()
             if self._publisher.stuck is not None:  # with a pack set aside it may be the remote's, of all puts
                 raise FailsAlone(self._publisher.stuck)
             for aside in self._aside:
                 await fail_versions(self._ctx, aside.versions, aside.error, self._tally)
+            await self._note_stalled(later, set())
+        except TransientRemoteError:
+            await self._note_stalled(later, later | self._stalled)
+            raise
         finally:
             self._tally.sent += self._publisher.published
             self._tally.sent_bytes += self._publisher.sent_bytes
             self._meter.finish()
+
+    async def _note_stalled(self, before: set[int], now: set[int]) -> None:
+        if now != before:
+            await self._ctx.cache.write(
+                partial(stalled.store, direction=stalled.UPLOAD, versions=now), background=True
+            )
+
+    async def _send_packs(self) -> None:
+        while plans := await self._plan():
+            for part in batched(plans.packs, PACKS_A_ROUND):
+                jobs = [partial(self._send, plan, plans.chunks) for plan in part]
+                await run_together([*jobs, self._publisher.flush])
 
     async def _plan(self) -> "_Round | None":
         unsent = await self._ctx.cache.read(
@@ -139,7 +159,13 @@ class Sender:
             self._meter.advance(len(plan.versions), plan.size_bytes)
         except CacheDamaged as exc:
             await self._fail(plan.versions, exc)
+        except TransientRemoteError:
+            if self._trouble.has_given_up:
+                self._stalled.update(plan.versions)
+            raise
         except (ObjectError, FailsAlone) as exc:
+            if isinstance(exc, FailsAlone):
+                self._stalled.update(plan.versions)
             halves = split(plan, unsent)
             for half in halves:
                 await self._send(half, unsent)

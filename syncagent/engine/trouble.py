@@ -34,11 +34,14 @@ class Trouble:
 
     Args:
         remote: asked for the vault's own object to see whether it answers at all.
+
+    `has_given_up` tells that it was the number of objects set aside that made it the remote's failure.
     """
 
     def __init__(self, remote: Remote) -> None:
         self._remote = remote
         self._aside: list[TransientRemoteError] = []
+        self.has_given_up = False
 
     async def attempt(self, call: Callable[[], Awaitable[T]]) -> T:
         """Make a call for one object, again if it fails for a moment.
@@ -63,6 +66,7 @@ class Trouble:
                     continue
                 self._aside.append(exc)
                 if len(self._aside) >= MOST_ASIDE:
+                    self.has_given_up = True
                     raise
                 raise FailsAlone(exc) from exc
             self._aside.clear()  # so what was set aside before this has failed for itself

@@ -1,5 +1,6 @@
 """An object that keeps failing while the remote answers is that blob's own trouble, and nobody else's."""
 
+import contextlib
 import random
 
 import anyio
@@ -8,6 +9,7 @@ import pytest
 from syncagent import names
 from syncagent.engine.trouble import MOST_ASIDE, STRIKES, FailsAlone, Trouble
 from syncagent.errors import BlobNotHere, RateLimited, Unreachable
+from syncagent.model import SyncStatus
 from syncagent.remote.memory import MemoryRemote
 from syncagent.remote.retry import RetryRemote
 from tests.engine.world import Call, Fails, GoesAway, LedRemote, World, kinds, rows, statuses
@@ -202,3 +204,73 @@ async def test_any_answer_shows_that_the_remote_is_there(world: World) -> None:
     with pytest.raises(FailsAlone) as caught:
         await trouble.attempt(lambda: raising(Unreachable("no")))
     assert isinstance(caught.value.cause, Unreachable)
+
+
+# More that fail than are tried in a row ------------------------------------------------------------
+
+
+class Poisoned:
+    """A hook under which some packs never come to an end; all others do."""
+
+    def __init__(self, method: str, packs: set[str]) -> None:
+        self.method = method
+        self.packs = packs
+
+    async def __call__(self, call: Call) -> None:
+        if call.method == self.method and call.name in self.packs:
+            raise Unreachable("took longer than 300 s")
+
+
+async def syncs_until_done(world: World, device: str, remote: LedRemote, blob_id: str) -> int:
+    """How many syncs it takes until a blob is in sync."""
+    for count in range(1, 6):
+        with contextlib.suppress(Unreachable):
+            await world.sync(device, remote)
+        async with world.open(device) as vault:
+            if (await statuses(vault)).get(blob_id) == "SYNCED":
+                return count
+    return 0
+
+
+@pytest.mark.parametrize("count", [MOST_ASIDE, 2 * MOST_ASIDE + 3])
+async def test_packs_that_never_go_out_do_not_keep_the_one_behind_them_for_ever(
+    world: World, count: int
+) -> None:
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        for number in range(count):
+            await notes.put(f"bad{number}", LARGER + bytes([number]))
+        await notes.put("good", LARGE)
+    remote = world.remote()
+    remote.before = Stalls("put", 310 << 10)
+    assert await syncs_until_done(world, "a", remote, "good")
+    async with world.open("a") as vault:
+        assert (await vault.status()).counts[SyncStatus.PENDING_UPLOAD] == count
+        remote.before = Fails(Unreachable("never"), "put", times=0)
+        world.clock.now += 3600
+        await vault.sync()
+        assert (await vault.status()).counts[SyncStatus.SYNCED] == count + 1
+        assert not await rows(vault, "SELECT value FROM meta WHERE key = 'stalled_upload'")
+
+
+@pytest.mark.parametrize("count", [MOST_ASIDE, 2 * MOST_ASIDE + 3])
+async def test_packs_that_never_come_do_not_keep_the_one_behind_them_for_ever(
+    world: World, count: int
+) -> None:
+    bad: set[str] = set()
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        for number in range(count):
+            await notes.put(f"bad{number}", LARGER + bytes([number]))
+        await vault.sync()
+        bad.update(world.names(names.PACKS))
+        await notes.put("good", LARGE)
+        await vault.sync()
+    remote = world.remote()
+    remote.before = Poisoned("get", bad)
+    assert await syncs_until_done(world, "b", remote, "good")
+    async with world.open("b") as vault:
+        world.clock.now += 3600
+        await vault.sync()
+        assert (await vault.status()).counts[SyncStatus.SYNCED] == count + 1
+        assert not await rows(vault, "SELECT value FROM meta WHERE key = 'stalled_download'")
