@@ -9,12 +9,20 @@ from syncagent import names
 from syncagent.cache import queries
 from syncagent.cache.chunks import ChunkSource, batched
 from syncagent.cache.db import Database
+from syncagent.crypto.chunk import content_digest, digest_of
 from syncagent.engine import local, read
-from syncagent.engine.content import Source, check_expected, check_source, prepared
+from syncagent.engine.content import (
+    Expected,
+    Source,
+    check_content,
+    check_expected,
+    check_source,
+    prepared,
+)
 from syncagent.engine.context import Context
 from syncagent.engine.engine import Engine
 from syncagent.engine.local import Put, check_priority
-from syncagent.engine.many import SmallPut, find_some, put_some
+from syncagent.engine.many import SLICE_BLOBS, SmallPut, find_some, put_some
 from syncagent.engine.read import Found
 from syncagent.errors import (
     BlobNotHere,
@@ -42,7 +50,6 @@ from syncagent.model import (
 from syncagent.reader import BlobReader
 from syncagent.times import utc
 
-_PUT_AT_ONCE = 256
 _GET_AT_ONCE = 64
 
 
@@ -106,13 +113,30 @@ class Namespace:
             if_version=None if if_version is None else str(if_version),
             local_only=local_only,
         )
+        expected = check_expected(expected_sha256, expected_size)
+        if isinstance(data, bytes) and len(data) <= SMALL_BLOB:
+            version = await self._put_small(wanted, data, expected)
+        else:
+            version = await self._put_any(wanted, data, expected)
+        self._engine.note_change()
+        return version
+
+    async def _put_small(self, wanted: Put, data: bytes, expected: Expected) -> Version:
+        check_content(expected, data)
+        if not wanted.blob_id:
+            wanted = replaced(wanted, blob_id=content_digest((digest_of(data),) if data else ()).hex())
+        result = await self._ctx.cache.write_each(put_some, SmallPut(self._ctx, wanted, data))
+        if result.version is None:
+            raise result.error or AssertionError
+        return result.version
+
+    async def _put_any(self, wanted: Put, data: Source, expected: Expected) -> Version:
         ctx = self._ctx
         find_scope = partial(local.scope_of, keys=ctx.keys, put=wanted)
-        expected = check_expected(expected_sha256, expected_size)
         async with prepared(ctx, data, find_scope, expected) as content:
-            if blob_id is None:
+            if not wanted.blob_id:
                 wanted = replaced(wanted, blob_id=content.content_digest.hex())
-            version = await ctx.cache.write(
+            return await ctx.cache.write(
                 partial(
                     local.record_put,
                     put=wanted,
@@ -122,8 +146,6 @@ class Namespace:
                     source=ChunkSource(ctx.keys, ctx.profile.packs),
                 )
             )
-        self._engine.note_change()
-        return version
 
     async def put_many(
         self,
@@ -156,13 +178,11 @@ class Namespace:
                 except SyncAgentError as exc:
                     results[index] = PutResult(request.blob_id, error=exc)
                 else:
-                    small.append((index, SmallPut(put, request.data)))
+                    small.append((index, SmallPut(self._ctx, put, request.data)))
         done = 0
         while done < len(small):
-            group = small[done : done + _PUT_AT_ONCE]
-            operation = partial(
-                put_some, items=[item for _, item in group], ctx=self._ctx, now_ms=self._ctx.now_ms()
-            )
+            group = small[done : done + SLICE_BLOBS]
+            operation = partial(put_some, items=[item for _, item in group])
             try:
                 stored = await self._ctx.cache.write(operation)
             except (CacheFull, CacheDamaged):

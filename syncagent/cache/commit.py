@@ -2,8 +2,10 @@
 
 A caller appends its operation to a queue. The first one leads: it runs the
 queue on the cache thread, at most `GROUP_SIZE` writes or `GROUP_S` seconds in
-one transaction, one savepoint each, and wakes the others. No task of its own
-runs behind the callers' backs, so it works the same under asyncio and trio.
+one transaction, one savepoint each, and wakes the others. Callers that ask for
+the same operation with an item each have it run once, with all their items.
+No task of its own runs behind the callers' backs, so it works the same under
+asyncio and trio.
 
 An operation gets the `Database`, must not keep it, and may be run again after
 damage: it reads all it needs and changes nothing outside the database.
@@ -13,7 +15,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -25,6 +27,7 @@ from syncagent.cache.db import DamagedConnection, Database, damaged_row
 from syncagent.errors import CacheFull, ConfigError, VaultInUse
 
 T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741 - an item
 
 GROUP_SIZE = 64
 GROUP_S = 0.005
@@ -32,10 +35,23 @@ GROUP_S = 0.005
 
 
 class _Job:
-    __slots__ = ("done", "error", "event", "is_abandoned", "is_leader", "operation", "result", "writes")
+    __slots__ = (
+        "done",
+        "error",
+        "event",
+        "is_abandoned",
+        "is_leader",
+        "items",
+        "operation",
+        "result",
+        "writes",
+    )
 
-    def __init__(self, operation: Callable[[Database], Any], writes: bool) -> None:
+    def __init__(
+        self, operation: Callable[..., Any], writes: bool, items: Sequence[Any] | None = None
+    ) -> None:
         self.operation = operation
+        self.items = items  # what a shared operation gets, together with those of others
         self.writes = writes
         self.event = anyio.Event()
         self.done = False
@@ -99,6 +115,16 @@ class Cache:
             CacheDamaged: the operation met a damaged page, on a fresh connection too.
         """
         return await self._submit(_Job(operation, writes=True), background)  # type: ignore[no-any-return]  # a job carries any result
+
+    async def write_each(self, operation: Callable[[Database, Sequence[I]], Sequence[T]], item: I) -> T:
+        """As `write`, for an operation on any number of items: run once for all who ask for it at the time.
+
+        Args:
+            operation: a function that gives one result an item, for as many of the first as it has time
+                for. What is wrong with one item is a result: what it raises concerns all of them.
+            item: the caller's own.
+        """
+        return await self._submit(_Job(operation, writes=True, items=(item,)), False)  # type: ignore[no-any-return]  # a job carries any result
 
     async def read(self, operation: Callable[[Database], T], *, background: bool = False) -> T:
         """Run an operation that only reads; it sees every write that has returned."""
@@ -217,18 +243,22 @@ class Cache:
                 for job in jobs:
                     job.error, job.done = exc, True
                 return []
-            for job in jobs:
-                if ran and time.monotonic() - started > GROUP_S:
-                    break
-                ran.append(job)
+            while len(ran) < len(jobs) and not (ran and time.monotonic() - started > GROUP_S):
+                together = _together(jobs, len(ran))
+                ran += together
                 db.execute("SAVEPOINT operation")
                 try:
-                    job.result = job.operation(db)
+                    results = _results(db, together)
                 except (DamagedConnection, CacheFull):
                     raise
                 except BaseException as exc:
-                    job.error = exc
+                    for job in together:
+                        job.error = exc
                     db.execute("ROLLBACK TO operation")
+                else:
+                    for job, result in zip(together, results, strict=False):
+                        job.result = result
+                    del ran[len(ran) - len(together) + len(results) :]
                 db.execute("RELEASE operation")
             db.execute("COMMIT")
         except BaseException:
@@ -244,10 +274,28 @@ class Cache:
     def _run_alone(self, job: _Job) -> None:
         job.error = None
         try:
-            job.result = self._db.run(partial(_write if job.writes else _read, operation=job.operation))
+            operation = _write if job.writes else _read
+            job.result = self._db.run(partial(operation, operation=lambda db: _results(db, [job])[0]))
         except BaseException as exc:
             job.error = _as_damage(exc)
         job.done = True
+
+
+def _together(jobs: Sequence[_Job], first: int) -> list[_Job]:
+    """The job that is next, and those after it that share its operation."""
+    operation, items = jobs[first].operation, jobs[first].items
+    stop = first + 1
+    while items is not None and stop < len(jobs) and jobs[stop].operation is operation:
+        stop += 1
+    return list(jobs[first:stop])
+
+
+def _results(db: Database, jobs: Sequence[_Job]) -> Sequence[Any]:
+    if jobs[0].items is None:
+        return [jobs[0].operation(db)]
+    results: Sequence[Any] = jobs[0].operation(db, [item for job in jobs for item in job.items or ()])
+    assert results, "an operation has time for one item at least"
+    return results
 
 
 def _write(db: Database, operation: Callable[[Database], T]) -> T:

@@ -3,7 +3,7 @@
 When a batch is cut (`ownbatches.py`) its rows get the batch's number, and are gone when it is confirmed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from syncagent.cache.chunks import IS_THERE, SQL_VARIABLES, batched, load_record
@@ -69,6 +69,11 @@ def enqueue_version(
     db.execute(
         "INSERT INTO upload (version_no, priority, group_id) VALUES (?, ?, ?)", (version_no, priority, group)
     )
+
+
+def enqueue_versions(db: Database, rows: Iterable[tuple[int, int]]) -> None:
+    """Queue versions for publishing: (number, priority) of each, oldest first."""
+    db.many("INSERT INTO upload (version_no, priority) VALUES (?, ?)", rows)
 
 
 def enqueue_change(

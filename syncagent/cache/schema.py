@@ -57,8 +57,7 @@ CREATE TABLE version (
     packed_sha256 BLOB NOT NULL,
     status INTEGER                             -- not null: this version is a head
 );
-CREATE INDEX version_blob ON version (blob_no);
-CREATE INDEX version_head ON version (blob_no) WHERE status IS NOT NULL;
+CREATE INDEX version_blob ON version (blob_no, status);
 CREATE TABLE parent (
     version_no INTEGER NOT NULL,
     position INTEGER NOT NULL,
@@ -202,6 +201,10 @@ CREATE TRIGGER namespace_counted AFTER INSERT ON namespace BEGIN
         FROM (SELECT 0 AS value UNION ALL SELECT 1) AS deleted,
              (SELECT 1 AS value UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4
               UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7) AS status;
+END;
+CREATE TRIGGER blob_arrived AFTER INSERT ON blob WHEN NEW.status IS NOT NULL BEGIN
+    UPDATE status_count SET blobs = blobs + 1
+        WHERE namespace_no = NEW.namespace_no AND deleted = NEW.deleted AND status = NEW.status;
 END;
 CREATE TRIGGER blob_counted AFTER UPDATE OF status, deleted ON blob
 WHEN OLD.status IS NOT NEW.status OR OLD.deleted <> NEW.deleted BEGIN

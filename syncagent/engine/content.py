@@ -74,6 +74,13 @@ def check_expected(sha256: bytes | str | None, size: int | None) -> Expected:
     return Expected(sha256, size)
 
 
+def check_content(expected: Expected, data: bytes) -> None:
+    """`ContentMismatch` for content in memory that is not what was expected."""
+    check = _Check(expected)
+    check.add([data])
+    check.finish()
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """Content that can be stored. `for_scope` gives it for a dedup scope; None leaves the scope as it is."""

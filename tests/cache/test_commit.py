@@ -195,6 +195,98 @@ async def test_an_operation_that_raises_undoes_only_itself(counted: Counted) -> 
     await cache.aclose()
 
 
+# One operation for many callers --------------------------------------------------------------------
+
+
+class Inserts:
+    """An operation that inserts every item it is given, or `most` of them, and says how often it ran."""
+
+    def __init__(self, most: int = 1000) -> None:
+        self.most = most
+        self.runs: list[list[int]] = []
+
+    def insert(self, db: Database, items: Sequence[int]) -> list[int]:
+        self.runs.append(list(items[: self.most]))
+        for item in items[: self.most]:
+            insert(db, item)
+        return [item * 10 for item in items[: self.most]]
+
+    def refuse(self, db: Database, items: Sequence[int]) -> list[int]:
+        self.insert(db, items)
+        raise BlobExists("it holds other content")
+
+
+async def each(cache: Cache, operation: Callable[[Database, Sequence[int]], list[int]], count: int) -> Any:
+    """What each of so many callers gets who ask at the same time, between two other writes."""
+    gate = Gate()
+    results: dict[int, Any] = {}
+
+    async def write(item: int) -> None:
+        try:
+            results[item] = await cache.write_each(operation, item)
+        except Exception as exc:
+            results[item] = exc
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(cache.read, gate.hold)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(cache.write, partial(insert, value=1000))
+            await anyio.wait_all_tasks_blocked()
+            for item in range(count):
+                group.start_soon(write, item)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(cache.write, partial(insert, value=1001))
+            await anyio.wait_all_tasks_blocked()
+            gate.open()
+    return results
+
+
+async def test_callers_of_the_same_operation_have_it_run_once(
+    counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syncagent.cache.commit.GROUP_S", 60.0)
+    cache = Cache(counted)
+    inserts = Inserts()
+    operation = inserts.insert
+    before = counted.commits
+    assert await each(cache, operation, 9) == {item: item * 10 for item in range(9)}
+    assert len(inserts.runs) == 1 and sorted(inserts.runs[0]) == list(range(9))
+    assert counted.commits - before == 1, "the other writes are in the same transaction"
+    assert committed(counted) == {*range(9), 1000, 1001}
+    await cache.aclose()
+
+
+async def test_those_there_was_no_time_for_come_with_the_next(counted: Counted) -> None:
+    cache = Cache(counted)
+    inserts = Inserts(most=4)
+    operation = inserts.insert
+    assert await each(cache, operation, 9) == {item: item * 10 for item in range(9)}
+    assert [len(run) for run in inserts.runs] == [4, 4, 1]
+    assert committed(counted) == {*range(9), 1000, 1001}
+    await cache.aclose()
+
+
+async def test_what_a_shared_operation_raises_concerns_all_its_callers(counted: Counted) -> None:
+    cache = Cache(counted)
+    operation = Inserts().refuse
+    results = await each(cache, operation, 5)
+    assert {type(result) for result in results.values()} == {BlobExists} and len(results) == 5
+    assert committed(counted) == {1000, 1001}
+    await cache.aclose()
+
+
+async def test_after_a_full_disk_each_caller_is_alone(counted: Counted) -> None:
+    cache = Cache(counted)
+    inserts = Inserts()
+    operation = inserts.insert
+    counted.full_commits = 1
+    assert await each(cache, operation, 5) == {item: item * 10 for item in range(5)}
+    assert [len(run) for run in inserts.runs] == [5, 1, 1, 1, 1, 1]
+    assert committed(counted) == {*range(5), 1000, 1001}
+    await cache.aclose()
+
+
 async def test_a_read_sees_every_write_that_has_returned(cache: Cache, db: Database) -> None:
     db.execute("CREATE TABLE seen (value INTEGER)")
     for value in range(3):

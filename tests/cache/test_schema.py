@@ -36,6 +36,7 @@ def test_a_fresh_cache_has_the_newest_schema(db: Database) -> None:
     assert db.scalar("PRAGMA user_version") == SCHEMA == len(schema.MIGRATIONS)
     assert {row[1] for row in tables(db) if row[0] == "trigger"} == {
         "namespace_counted",
+        "blob_arrived",
         "blob_counted",
         "version_arrived",
         "version_moved",
