@@ -168,8 +168,15 @@ class Namespace:
         requests = [_Request(item[0], item[1], item[2] if len(item) > 2 else {}) for item in blobs]
         for request in requests:
             check_source(request.data)
-        results: list[PutResult | None] = [None] * len(requests)
-        small: list[tuple[int, SmallPut]] = []
+        results: list[PutResult] = []
+        for part in batched(requests, SLICE_BLOBS):
+            results += await self._put_part(part, replace)
+        self._engine.note_change()
+        return results
+
+    async def _put_part(self, requests: Sequence["_Request"], replace: bool) -> list[PutResult]:
+        results: dict[int, PutResult] = {}
+        small: dict[int, SmallPut] = {}
         for index, request in enumerate(requests):
             if isinstance(request.data, bytes) and len(request.data) <= SMALL_BLOB:
                 try:
@@ -178,22 +185,17 @@ class Namespace:
                 except SyncAgentError as exc:
                     results[index] = PutResult(request.blob_id, error=exc)
                 else:
-                    small.append((index, SmallPut(self._ctx, put, request.data)))
-        done = 0
-        while done < len(small):
-            group = small[done : done + SLICE_BLOBS]
-            operation = partial(put_some, items=[item for _, item in group])
+                    small[index] = SmallPut(self._ctx, put, request.data)
+        while small:
             try:
-                stored = await self._ctx.cache.write(operation)
+                stored = await self._ctx.cache.write(partial(put_some, items=list(small.values())))
             except (CacheFull, CacheDamaged):
-                done += len(group)  # one of them fails them all: each is put alone below
-                continue
-            for (index, _), result in zip(group, stored, strict=False):
+                break  # one of them fails them all: each is put alone below
+            for index, result in zip(list(small), stored, strict=False):
                 results[index] = result
-            done += len(stored)
-        self._engine.note_change()
+                del small[index]
         for index, request in enumerate(requests):
-            if results[index] is None:
+            if index not in results:
                 try:
                     version = await self.put(
                         request.blob_id, request.data, metadata=request.metadata, replace=replace
@@ -201,7 +203,7 @@ class Namespace:
                     results[index] = PutResult(request.blob_id, version)
                 except SyncAgentError as exc:
                     results[index] = PutResult(request.blob_id, error=exc)
-        return [result for result in results if result is not None]
+        return [results[index] for index in range(len(requests))]
 
     async def get(self, blob_id: str) -> Blob:
         """A blob with its content in memory: local if it is here, else fetched and kept.
