@@ -64,7 +64,7 @@ from syncagent.errors import (
 )
 from syncagent.journal.batch import DeviceChange, SlotsChange, encode_change
 from syncagent.journal.clock import tick
-from syncagent.model import CreatedVault, DeviceId, Hlc, JoinedVault, SlotId, VaultId
+from syncagent.model import Alarm, CreatedVault, DeviceId, Hlc, JoinedVault, SlotId, VaultId
 from syncagent.remote import open_remote
 from syncagent.remote.base import Remote
 from syncagent.vault import Vault
@@ -184,7 +184,7 @@ async def join_vault(
                 _write_identity(db, identity, remote, None)
             finally:
                 db.close()
-            await _read_journals(Profile(temporary), identity, own_slot.slot.id, kept)
+            alarms = await _read_journals(Profile(temporary), identity, own_slot.slot.id, kept)
             await _put_device_record(opened, identity)
             publish_profile(temporary, profile.folder)
         except BaseException:
@@ -193,7 +193,7 @@ async def join_vault(
     finally:
         with anyio.move_on_after(10, shield=True):
             await opened.aclose()
-    return JoinedVault(identity.vault.hex(), identity.device.hex(), remote)
+    return JoinedVault(identity.vault.hex(), identity.device.hex(), remote, alarms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,16 +364,17 @@ def _open_own(slots: list[KeySlot], credential: Credential, vault: VaultId) -> O
 
 async def _read_journals(
     profile: Profile, identity: _Identity, own_slot: SlotId, slots: Mapping[SlotId, bytes]
-) -> None:
+) -> tuple[Alarm, ...]:
     """Learn what the vault holds, that the slot which opened is still listed, and keep only listed ones."""
     async with Vault(profile, partial(open_database, profile, identity.root)) as vault:
         ctx, engine = vault.parts()
-        await engine.read_journals()
+        alarms = await engine.read_journals()
         listed = await ctx.cache.read(listed_slots)
     if listed is None:  # the creator's first batch has yet to come
-        return
+        return alarms
     if listed.get(own_slot) != hashlib.sha256(slots[own_slot]).digest():
         raise WrongPassphrase("this passphrase or recovery code was replaced", todo="use the new one")
     for slot_id, data in slots.items():
         if listed.get(slot_id) != hashlib.sha256(data).digest():
             (profile.keys / slot_id.hex()).unlink()
+    return alarms

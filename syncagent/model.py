@@ -205,11 +205,12 @@ class CreatedVault:
 
 @dataclass(frozen=True, slots=True)
 class JoinedVault:
-    """A vault that this device has joined."""
+    """A vault that this device has joined. `alarms`: what was odd about its journals, as in a report."""
 
     vault_id: str
     device_id: str
     remote: str
+    alarms: "tuple[Alarm, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +323,10 @@ class SyncState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class VaultStatus:
-    """All that is known without asking the remote. Times are UTC; None means never, or now."""
+    """All that is known without asking the remote. Times are UTC; None means never, or now.
+
+    `alarms` are those of the last sync, and of any before it whose report never came.
+    """
 
     vault_id: str
     device_id: str
@@ -338,3 +342,4 @@ class VaultStatus:
     state: SyncState
     todo: str
     """What the user can do about the last sync's failure; empty when it went through."""
+    alarms: tuple[Alarm, ...] = ()

@@ -1,6 +1,7 @@
 """Creating and joining a vault: all or nothing at every step, whoever races and whatever is planted."""
 
 import hashlib
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -254,3 +255,21 @@ async def test_a_device_name_out_of_bounds_is_refused_before_anything_is_made(pl
 
 def test_a_recovery_code_is_worth_160_bits() -> None:
     assert len(recovery_bytes(new_recovery_code())) == 20
+
+
+async def test_what_is_odd_about_the_journals_is_told_on_joining_and_by_the_first_sync(place: Place) -> None:
+    await place.create("a")
+
+    def later() -> float:
+        return time.time() + 3 * 24 * 3600
+
+    remote = MemoryRemote(place.store)
+    async with open_vault(place.folder / "a", passphrase=PASSPHRASE, remote=remote, now=later) as vault:
+        await vault.namespace("notes").put("odd", b"dated ahead")
+        await vault.sync()
+    joined = await place.join("b")
+    assert [alarm.kind for alarm in joined.alarms] == ["Tampered"]
+    async with place.open("b") as vault:
+        assert (await vault.status()).alarms == joined.alarms
+        assert (await vault.sync()).alarms == joined.alarms
+        assert (await vault.sync()).alarms == ()

@@ -29,6 +29,8 @@ IS_HEALING: Final = "is_healing"
 STALLED_UPLOAD: Final = "stalled_upload"
 STALLED_DOWNLOAD: Final = "stalled_download"
 """Versions that a sync which was given up had trouble with; see `stalled.py`."""
+ALARMS: Final = "alarms"
+"""See `alarms.py`."""
 OWN_SLOT: Final = "own_slot"
 """The slot this device was opened with when it joined; the journal must go on listing it."""
 

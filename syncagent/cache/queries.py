@@ -6,7 +6,7 @@
 
 from collections.abc import Mapping
 
-from syncagent.cache import meta, outbox
+from syncagent.cache import alarms, meta, outbox
 from syncagent.cache.blobs import find_namespace
 from syncagent.cache.db import Database
 from syncagent.cache.waiting import kind_of
@@ -67,6 +67,7 @@ def status(db: Database, *, last_sync: float | None, now: float) -> VaultStatus:
         next_attempt=utc(max(waits_until)) if waits_until and reason else None,
         state=_state(reason),
         todo=meta.find_text(db, meta.SYNC_TODO) or "",
+        alarms=tuple(kept.alarm for kept in alarms.load(db)),
         reasons=tuple(([reason] if reason else []) + [f"{count} × {error}" for error, count in errors]),
     )
 

@@ -10,7 +10,7 @@ When several apply the greatest counts (6 > 5 > 4 > 3 > 1).
 
 import contextlib
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -21,7 +21,7 @@ from syncagent.cli.text import one_line
 from syncagent.errors import SyncAgentError
 
 if TYPE_CHECKING:
-    from syncagent.model import SyncReport  # the models load msgspec, which `--help` can do without
+    from syncagent.model import Alarm, SyncReport  # the models load msgspec, which `--help` can do without
 
 DONE = 0
 FAILED = 1
@@ -118,16 +118,22 @@ def document_of(error: SyncAgentError) -> dict[str, dict[str, str]]:
     return error_document(type(error).__name__, str(error), error.safe, error.todo)
 
 
-def tell_report(report: "SyncReport", output: Output) -> int:
-    """Alarms and failures of a sync, a line each on stderr; the exit code."""
+def tell_alarms(alarms: "Iterable[Alarm]", output: Output) -> int:
+    """What must not pass in silence, a line each on stderr; the exit code."""
     codes = [DONE]
-    for alarm in report.alarms:
+    for alarm in alarms:
         kind = _KINDS.get(alarm.kind)
         # An alarm of a class that is not known here is still an alarm.
         codes.append(ALARM if kind is None else code_of(kind))
         safe = "" if kind is None else kind.default_safe
         todo = "" if kind is None else kind.default_todo
         output.complain(joined(f"{alarm.kind}: {alarm.subject}: {alarm.message}", safe, todo))
+    return max(codes)
+
+
+def tell_report(report: "SyncReport", output: Output) -> int:
+    """Alarms and failures of a sync, a line each on stderr; the exit code."""
+    codes = [tell_alarms(report.alarms, output)]
     for failure in report.failures:
         codes.append(SOME_FAILED)
         what = f"{failure.namespace}/{failure.id!r} failed to {failure.direction}: {failure.error}"

@@ -6,10 +6,12 @@ from pathlib import Path
 import click
 
 from syncagent.cache.profile import Profile, disk_errors
+from syncagent.cli import exit as exits
 from syncagent.cli.output import OutputError
 from syncagent.cli.passphrase import find_new_passphrase, find_recovery_code
 from syncagent.cli.running import run_async
 from syncagent.cli.session import Session, takes_session
+from syncagent.cli.status import alarm_document
 from syncagent.cli.text import escaped, from_argument
 from syncagent.errors import VaultExists
 from syncagent.membership import create_vault, join_vault
@@ -59,7 +61,7 @@ def init(session: Session, remote: str | None, device_name: str | None) -> None:
 @_device_name
 @click.option("--recovery", is_flag=True, help="Ask for the recovery code, or take SYNCAGENT_RECOVERY_CODE.")
 @takes_session
-def join(session: Session, remote: str, device_name: str | None, recovery: bool) -> None:
+def join(session: Session, remote: str, device_name: str | None, recovery: bool) -> int:
     """Make this device part of a vault that another device has.
 
     The names of all blobs are known afterwards; `syncagent sync` fetches the content.
@@ -87,11 +89,13 @@ def join(session: Session, remote: str, device_name: str | None, recovery: bool)
                 "vault_id": joined.vault_id,
                 "device_id": joined.device_id,
                 "remote": joined.remote,
+                "alarms": [alarm_document(alarm) for alarm in joined.alarms],
             }
         )
     output.line(f"vault          {joined.vault_id}")
     output.line(f"remote         {escaped(joined.remote)}")
     output.line("next           syncagent sync")
+    return exits.tell_alarms(joined.alarms, output)
 
 
 def _show(session: Session, created: CreatedVault) -> None:

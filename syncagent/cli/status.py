@@ -9,7 +9,7 @@ import click
 from syncagent.cli.direct import open_cache
 from syncagent.cli.session import Session, takes_session
 from syncagent.cli.text import age_text, counted, escaped, time_text, without_password
-from syncagent.model import SyncStatus, VaultStatus
+from syncagent.model import Alarm, SyncStatus, VaultStatus
 
 
 @click.command()
@@ -46,6 +46,11 @@ def counts_text(counts: Mapping[SyncStatus, int]) -> str:
     return ", ".join(f"{counts[one]:,} {one.name.lower()}" for one in SyncStatus if counts.get(one))
 
 
+def alarm_document(alarm: Alarm) -> dict[str, str]:
+    """An alarm for `--json`."""
+    return {"kind": alarm.kind, "subject": alarm.subject, "message": alarm.message}
+
+
 def _document(vault: str, found: VaultStatus) -> dict[str, object]:
     return {
         "vault": vault,
@@ -69,6 +74,7 @@ def _document(vault: str, found: VaultStatus) -> dict[str, object]:
         "state": found.state.name.lower(),
         "reasons": list(found.reasons),
         "todo": found.todo,
+        "alarms": [alarm_document(alarm) for alarm in found.alarms],
     }
 
 
@@ -92,6 +98,9 @@ def _lines(vault: str, found: VaultStatus, now: float) -> list[str]:
         lines.append(f"last sync  {time_text(found.last_sync)} ({age} ago)")
     if found.next_attempt is not None:
         lines.append(f"next try   {time_text(found.next_attempt)}")
+    lines += [
+        f"alarm      {escaped(f'{alarm.kind}: {alarm.subject}: {alarm.message}')}" for alarm in found.alarms
+    ]
     lines += [f"trouble    {escaped(reason)}" for reason in found.reasons]
     if found.todo:
         lines.append(f"what helps {found.todo}")

@@ -11,6 +11,7 @@ from syncagent.cli import exit as exits
 from syncagent.cli.output import Output
 from syncagent.cli.running import run_on_vault
 from syncagent.cli.session import Session, takes_session
+from syncagent.cli.status import alarm_document
 from syncagent.cli.text import counted, size_text
 from syncagent.engine.report import Listener
 from syncagent.errors import SyncAgentError, VaultInUse
@@ -164,9 +165,7 @@ def _document(report: SyncReport) -> dict[str, object]:
         "sent_bytes": report.sent_bytes,
         "fetched_bytes": report.fetched_bytes,
         "conflicts": report.conflicts,
-        "alarms": [
-            {"kind": one.kind, "subject": one.subject, "message": one.message} for one in report.alarms
-        ],
+        "alarms": [alarm_document(alarm) for alarm in report.alarms],
         "failures": [
             {"namespace": one.namespace, "id": one.id, "direction": one.direction, "error": one.error}
             for one in report.failures

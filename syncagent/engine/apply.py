@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from syncagent.cache import blobs, chunks, downloads, facts, journals, meta, outbox, ownbatches
+from syncagent.cache import alarms, blobs, chunks, downloads, facts, journals, meta, outbox, ownbatches
 from syncagent.cache.db import Database
 from syncagent.cache.status import Event, after
 from syncagent.engine.heads import add_version
@@ -99,6 +99,8 @@ def apply_batch(db: Database, incoming: Incoming, *, now_ms: int) -> Applied:
     journals.advance(db, device_no, incoming.seq, chain)
     if blobs.has_holes(db):
         blobs.fill_holes(db)
+    if applied.alarms:
+        alarms.keep(db, applied.alarms)
     return applied
 
 

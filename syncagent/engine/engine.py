@@ -9,7 +9,7 @@ One process runs rounds at a time (`cache/lock.py`); `fetch_now` needs no lock.
 
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 
 from syncagent import names
-from syncagent.cache import blobs, meta, waiting
+from syncagent.cache import alarms, blobs, meta, waiting
 from syncagent.cache.db import Database
 from syncagent.cache.lock import SyncLock
 from syncagent.engine.backoff import STOPPED_S, sync_delay_s
@@ -45,7 +45,7 @@ from syncagent.errors import (
     TransientRemoteError,
     VaultInUse,
 )
-from syncagent.model import DeviceId, SyncReport
+from syncagent.model import Alarm, DeviceId, SyncReport
 from syncagent.remote.base import Remote
 
 BARRIER_FIRST_S = 0.02
@@ -111,11 +111,13 @@ class Engine:
                 if left.count == before.count and not report.sent:
                     raise SyncAgentError(f"{left.count} changes wait, and nothing says why")
 
-    async def read_journals(self) -> None:
-        """Journals in alone, for a device that has just joined."""
+    async def read_journals(self) -> tuple[Alarm, ...]:
+        """Journals in alone, for a device that has just joined; its alarms, kept for the first report too."""
         remote = await self.remote()
         await check_vault(self._ctx, remote)
-        await pull(self._ctx, remote, self._gate)
+        found = (await pull(self._ctx, remote, self._gate)).alarms
+        await self._ctx.cache.write(partial(alarms.keep, found=found))
+        return tuple(dict.fromkeys(found))
 
     async def fetch_now(self, versions: Iterable[int]) -> dict[int, SyncAgentError]:
         """Fetch content ahead of everything queued; why, for each version that could not be.
@@ -164,6 +166,7 @@ class Engine:
     ) -> SyncReport:
         started = time.monotonic()
         tally = Tally()
+        told: tuple[Alarm, ...] = ()
         with self.lock.held():
             try:
                 try:
@@ -177,7 +180,7 @@ class Engine:
             except SyncAgentError as exc:
                 await self._note_failure(exc, tally)
                 raise
-            await self._note_success()
+            told = await self._note_success(tally)
             await sweep_leftovers(self._ctx)
         return SyncReport(
             sent=tally.sent,
@@ -186,7 +189,7 @@ class Engine:
             sent_bytes=tally.sent_bytes,
             fetched_bytes=tally.fetched_bytes,
             conflicts=tally.conflicts,
-            alarms=tuple(tally.alarms),
+            alarms=told,
             failures=tuple(tally.failures.values()),
             duration_s=time.monotonic() - started,
         )
@@ -248,11 +251,8 @@ class Engine:
         retry_after_s = error.retry_after_s if isinstance(error, TransientRemoteError) else None
         operation = partial(
             _note_failure,
-            # Alarms raised once, when a batch was applied, must outlive a round that fails after it.
-            reason="; ".join(
-                [f"{type(error).__name__}: {error}"]
-                + [f"{alarm.kind} ({alarm.subject}): {alarm.message}" for alarm in tally.alarms[:10]]
-            ),
+            reason=f"{type(error).__name__}: {error}",
+            found=tally.alarms,
             todo=error.todo,
             is_transient=isinstance(error, TransientRemoteError),
             now_ms=self._ctx.now_ms(),
@@ -263,10 +263,11 @@ class Engine:
         with contextlib.suppress(SyncAgentError):
             await self._ctx.cache.write(operation)
 
-    async def _note_success(self) -> None:
+    async def _note_success(self, tally: Tally) -> tuple[Alarm, ...]:
         # Read first: a sync with nothing to do must not write.
-        if await self._ctx.cache.read(partial(meta.find_text, key=meta.SYNC_REASON)) is not None:
-            await self._ctx.cache.write(_clear_failures)
+        if await self._ctx.cache.read(partial(_is_noted, found=tally.alarms)):
+            return tuple(dict.fromkeys(tally.alarms))
+        return await self._ctx.cache.write(partial(_note_success, found=tally.alarms))
 
 
 async def _apart(run: Job, kinds: tuple[type[SyncAgentError], ...], held: list[SyncAgentError]) -> None:
@@ -283,6 +284,7 @@ def _note_failure(
     db: Database,
     *,
     reason: str,
+    found: Sequence[Alarm],
     todo: str,
     is_transient: bool,
     now_ms: int,
@@ -295,8 +297,14 @@ def _note_failure(
     meta.put(db, meta.NEXT_SYNC_AT, now_ms + int(delay_s * 1000))
     meta.put(db, meta.SYNC_REASON, reason)
     meta.put(db, meta.SYNC_TODO, todo)
+    alarms.keep(db, found)
 
 
-def _clear_failures(db: Database) -> None:
+def _is_noted(db: Database, found: Sequence[Alarm]) -> bool:
+    return meta.find_text(db, meta.SYNC_REASON) is None and alarms.is_quiet(db, found)
+
+
+def _note_success(db: Database, found: Sequence[Alarm]) -> tuple[Alarm, ...]:
     for key in (meta.SYNC_FAILURES, meta.NEXT_SYNC_AT, meta.SYNC_REASON, meta.SYNC_TODO):
         meta.put(db, key, None)
+    return alarms.tell(db, found)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from syncagent import names
-from syncagent.cache import blobs, facts, journals, meta, outbox, ownbatches
+from syncagent.cache import alarms, blobs, facts, journals, meta, outbox, ownbatches
 from syncagent.cache.db import Database
 from syncagent.crypto.sealed import open_object
 from syncagent.engine.apply import alarm
@@ -44,14 +44,19 @@ async def become_new_device(ctx: Context, remote: Remote, cause: RemoteForked) -
             opened = decode_batch(open_object(ctx.keys, names.batch_object(old, seq), batch.object))
             changes += [change for change in opened.changes if not isinstance(change, VersionChange)]
     new = DeviceId(os.urandom(16))
-    await ctx.cache.write(
-        partial(_switch, old=old, new=new, common=common, changes=changes, now_ms=ctx.now_ms())
-    )
     error = RemoteForked(
         f"{cause}: this profile was copied or restored from a backup, and goes on as device {new.hex()};"
         " nothing put here is lost"
     )
-    return alarm(error, f"device {old.hex()}")
+    found = alarm(error, f"device {old.hex()}")
+
+    def switch(db: Database) -> None:
+        if meta.device_id(db) == old:  # else another process was quicker
+            _switch(db, old=old, new=new, common=common, changes=changes, now_ms=ctx.now_ms())
+            alarms.keep(db, [found])
+
+    await ctx.cache.write(switch)
+    return found
 
 
 async def _common(ctx: Context, remote: Remote, device: DeviceId, last: int) -> int:
@@ -70,8 +75,6 @@ async def _common(ctx: Context, remote: Remote, device: DeviceId, last: int) -> 
 def _switch(
     db: Database, *, old: DeviceId, new: DeviceId, common: int, changes: Sequence[Change], now_ms: int
 ) -> None:
-    if meta.device_id(db) != old:
-        return  # another process was quicker
     old_no, new_no = blobs.device_no(db, old), blobs.device_no(db, new)
     chain = ownbatches.own_chain(db, old, common)
     if common:

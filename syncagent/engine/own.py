@@ -14,7 +14,7 @@ from functools import partial
 import anyio.to_thread
 
 from syncagent import names
-from syncagent.cache import chunks, meta, outbox, ownbatches
+from syncagent.cache import alarms, chunks, meta, outbox, ownbatches
 from syncagent.cache.chunks import batched
 from syncagent.cache.db import Database
 from syncagent.cache.journals import ShownHead
@@ -142,15 +142,20 @@ async def _heal(
             if batch is not None and await _put_again(remote, names.batch_object(device, seq), batch.object):
                 batches += 1
     slots = await _heal_slots(ctx, remote)
-    await ctx.cache.write(partial(meta.put, key=meta.IS_HEALING, value=None))
     text = (
         f"the remote went back: {batches} batches, {packs.put_again} packs and {slots} key slots"
         f" of this device were put there again, {packs.queued} blobs are sent again"
     )
     if damaged:
         text += f"; {damaged} batches could not be read here and stay lost"
-    error = RemoteRolledBack(text)
-    return alarm(error, "remote")
+    found = alarm(RemoteRolledBack(text), "remote")
+    await ctx.cache.write(partial(_end_healing, found=found))
+    return found
+
+
+def _end_healing(db: Database, found: Alarm) -> None:
+    alarms.keep(db, [found])
+    meta.put(db, meta.IS_HEALING, None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,26 @@ def test_status_tells_what_is_in_the_way(shell: Shell, tmp_path: Path) -> None:
     assert shell("status", "--json").ok().document["reasons"][0].startswith("Unreachable: ")
 
 
+def test_an_alarm_is_told_by_join_and_sync_and_shown_by_status_until_it_is_over(
+    shell: Shell, tmp_path: Path
+) -> None:
+    shell("put", "n/a", "-", "--sync", stdin=b"x").ok()
+    last = max((shell.remote / "journal").rglob("0*"))
+    right = last.read_bytes()
+    last.write_bytes(right[:-1] + bytes([right[-1] ^ 1]))
+    late = Shell(tmp_path / "late")
+    assert "Tampered: journal/" in late("join", "--remote", shell.remote.as_uri()).failed(6)
+    for _ in range(2):
+        said = late("status").ok().out
+        assert "alarm      Tampered: journal/" in said and "trouble" not in said
+        [alarm] = late("status", "--json").ok().document["alarms"]
+        assert alarm["kind"] == "Tampered" and alarm["subject"].endswith("/" + last.name)
+        assert "Tampered: journal/" in late("sync").failed(6)
+    last.write_bytes(right)
+    late("sync").ok()
+    assert "alarm  " not in late("status").ok().out
+
+
 def test_status_of_deletions_and_conflicts(shell: Shell, other: Shell) -> None:
     for blob_id in ("a", "b"):
         shell("put", f"n/{blob_id}", "-", stdin=b"x").ok()

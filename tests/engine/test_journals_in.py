@@ -1,5 +1,6 @@
 """Journals in: what a remote may do to what it shows, and that one bad journal stops no other."""
 
+import anyio
 import pytest
 
 from syncagent import names
@@ -391,3 +392,65 @@ async def test_batches_go_in_after_those_their_author_had_read(world: World) -> 
         assert not (await listed(vault))["x"].conflict
         heads = await batches(world, vault)
         assert heads
+
+
+# Alarms that are found once ------------------------------------------------------------------------
+
+
+async def from_the_future(world: World) -> None:
+    """A version that every device finds odd at the moment it applies it, and never again."""
+    now = world.clock.now
+    world.clock.now += 3 * 24 * 3600
+    await world.put_and_sync("a", odd=b"dated ahead")
+    world.clock.now = now
+
+
+async def told(vault: Vault) -> list[str]:
+    """What the status shows, and what the next two reports tell."""
+    shown = [alarm.kind for alarm in (await vault.status()).alarms]
+    reports = [kinds(await vault.sync()), kinds(await vault.sync())]
+    assert (await vault.status()).alarms == ()
+    return [*shown, *reports[0], "then", *reports[1]]
+
+
+async def test_an_alarm_of_a_round_that_failed_is_shown_and_told_by_the_next_report_once(
+    world: World,
+) -> None:
+    await from_the_future(world)
+    remote = world.remote()
+    remote.before = GoesAway(Unreachable("gone"), "get", names.PACKS)
+    async with world.open("b", remote) as vault:
+        with pytest.raises(Unreachable):
+            await vault.sync()
+        assert (await vault.status()).reasons == ("Unreachable: gone",)
+        remote.before = Fails(Unreachable("gone"), "get", times=0)
+        assert await told(vault) == ["Tampered", "Tampered", "then"]
+
+
+async def test_an_alarm_survives_a_process_that_ends_in_the_round(world: World) -> None:
+    await from_the_future(world)
+    remote = world.remote()
+    with anyio.CancelScope() as scope:
+
+        async def end(call: object) -> None:
+            if getattr(call, "name", "").startswith(names.PACKS):
+                scope.cancel()
+                await anyio.lowlevel.checkpoint()
+
+        remote.before = end
+        await world.sync("b", remote)
+    async with world.open("b") as vault:
+        assert await told(vault) == ["Tampered", "Tampered", "then"]
+
+
+async def test_the_status_shows_a_standing_alarm_until_it_is_over(world: World) -> None:
+    first, _ = await two_writers(world)
+    right = await world.flip(first[0])
+    async with world.open("c") as vault:
+        for _ in range(2):
+            assert kinds(await vault.sync()) == ["Tampered"]
+            [alarm] = (await vault.status()).alarms
+            assert alarm.subject == first[0]
+        await world.replace(first[0], right)
+        await vault.sync()
+        assert (await vault.status()).alarms == ()
