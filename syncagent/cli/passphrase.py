@@ -187,7 +187,13 @@ def _prompt(text: str, output: Output, todo: str, *, is_new: bool = False) -> st
     if not _has_terminal():
         raise WrongPassphrase("no passphrase was given and there is no terminal to ask on", todo=todo)
     output.flush()
-    return str(click.prompt(text, hide_input=True, err=True, confirmation_prompt=is_new))
+    try:
+        return str(click.prompt(text, hide_input=True, err=True, confirmation_prompt=is_new))
+    except click.Abort as exc:
+        # Click has one exception for Ctrl-C and for the end of input; only the first is an interruption.
+        if isinstance(exc.__context__, EOFError):
+            raise WrongPassphrase("no passphrase was given: the input ended", todo=todo) from exc
+        raise
 
 
 def _has_terminal() -> bool:

@@ -75,6 +75,23 @@ def test_a_recovery_code_is_asked_for(terminal: list[str]) -> None:
     assert find_recovery_code({"SYNCAGENT_RECOVERY_CODE": code}, output=Output()).recovery_code == code
 
 
+@pytest.mark.parametrize(("typed", "code"), [(EOFError(), 5), (KeyboardInterrupt(), 130)])
+def test_the_end_of_input_gives_no_passphrase_and_ctrl_c_interrupts(
+    typed: BaseException, code: int, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(prompt: str) -> str:
+        raise typed
+
+    monkeypatch.setattr(passphrase, "_has_terminal", lambda: True)
+    monkeypatch.setattr("click.termui.hidden_prompt_func", read)
+    nothing = {"SYNCAGENT_PASSPHRASE": ""}
+    done = shell("status", environment=nothing)
+    assert done.code == code
+    said = done.err.strip().splitlines()[-1]
+    assert said.startswith("syncagent: ")
+    assert ("SYNCAGENT_PASSPHRASE" in said) == (code == 5)
+
+
 def test_a_keyring_that_fails_is_passed_over(terminal: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def locked(*_: str) -> str:
         raise RuntimeError("no session")
