@@ -25,7 +25,7 @@ from syncagent.engine.context import Context
 from syncagent.engine.fetch import Fetcher
 from syncagent.engine.gate import TransferGate
 from syncagent.engine.identity import become_new_device
-from syncagent.engine.publish import ProfileCopied
+from syncagent.engine.publish import OutboxDamaged, ProfileCopied
 from syncagent.engine.pull import pull
 from syncagent.engine.records import check_vault, put_device_record
 from syncagent.engine.report import Listener, Meter, Tally
@@ -171,7 +171,7 @@ class Engine:
             try:
                 try:
                     await self._run(tally, listener, namespace, does_pull, does_send, does_fetch)
-                except ProfileCopied as exc:
+                except (ProfileCopied, OutboxDamaged) as exc:
                     await self._become_new_device(exc, tally)
                     # What our other self has published must be known before anything is published again.
                     await self._run(tally, listener, namespace, True, does_send, does_fetch)
@@ -194,7 +194,7 @@ class Engine:
             duration_s=time.monotonic() - started,
         )
 
-    async def _become_new_device(self, cause: ProfileCopied, tally: Tally) -> None:
+    async def _become_new_device(self, cause: ProfileCopied | OutboxDamaged, tally: Tally) -> None:
         tally.alarms.append(await become_new_device(self._ctx, await self.remote(), cause))
         self.device = await self._ctx.cache.read(meta.device_id)
 
@@ -274,6 +274,8 @@ async def _apart(run: Job, kinds: tuple[type[SyncAgentError], ...], held: list[S
     """Run one half of a sync; these of its errors wait until the other half is done."""
     try:
         await run()
+    except OutboxDamaged:
+        raise
     except FailsAlone as exc:
         held.append(exc.cause)
     except kinds as exc:

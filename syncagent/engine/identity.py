@@ -1,5 +1,7 @@
 """A profile that exists twice takes a new device id: a copied folder, or one restored from a backup.
 
+So does one whose next batch was damaged in the cache after it got its number.
+
 Its batches as far as the remote holds the same bytes stay what they are: the
 journal of a device it once was. Whatever the remote does not hold of them is
 published again under the new id. What its other self has published meanwhile is
@@ -18,14 +20,22 @@ from syncagent.cache.db import Database
 from syncagent.crypto.sealed import open_object
 from syncagent.engine.apply import alarm
 from syncagent.engine.context import Context
+from syncagent.engine.publish import OutboxDamaged, ProfileCopied
 from syncagent.errors import BadResponse, CacheDamaged, ObjectNotFound, RemoteForked
-from syncagent.journal.batch import Change, DeviceChange, VersionChange, decode_batch, encode_change
+from syncagent.journal.batch import (
+    Change,
+    DeviceChange,
+    VersionChange,
+    decode_batch,
+    decode_change,
+    encode_change,
+)
 from syncagent.journal.clock import tick
 from syncagent.model import Alarm, DeviceId
 from syncagent.remote.base import Remote
 
 
-async def become_new_device(ctx: Context, remote: Remote, cause: RemoteForked) -> Alarm:
+async def become_new_device(ctx: Context, remote: Remote, cause: ProfileCopied | OutboxDamaged) -> Alarm:
     """Take a new device id; durable on return. What the report of this sync must say about it.
 
     Raises:
@@ -39,16 +49,16 @@ async def become_new_device(ctx: Context, remote: Remote, cause: RemoteForked) -
         try:
             batch = await ctx.cache.read(partial(ownbatches.own_batch, device=old, seq=seq))
         except CacheDamaged:
-            continue  # its versions have rows of their own; only flags and the like are lost with it
+            # Its versions have rows of their own; what stands in a register is said once more.
+            changes += await ctx.cache.read(partial(_own_registers, own=old))
+            continue
         if batch is not None:
             opened = decode_batch(open_object(ctx.keys, names.batch_object(old, seq), batch.object))
             changes += [change for change in opened.changes if not isinstance(change, VersionChange)]
     new = DeviceId(os.urandom(16))
-    error = RemoteForked(
-        f"{cause}: this profile was copied or restored from a backup, and goes on as device {new.hex()};"
-        " nothing put here is lost"
-    )
-    found = alarm(error, f"device {old.hex()}")
+    kind = CacheDamaged if isinstance(cause, OutboxDamaged) else RemoteForked
+    text = f"{cause}: {cause.why}, and goes on as device {new.hex()}; nothing put here is lost"
+    found = alarm(kind(text), f"device {old.hex()}")
 
     def switch(db: Database) -> None:
         if meta.device_id(db) == old:  # else another process was quicker
@@ -57,6 +67,11 @@ async def become_new_device(ctx: Context, remote: Remote, cause: RemoteForked) -
 
     await ctx.cache.write(switch)
     return found
+
+
+def _own_registers(db: Database, own: DeviceId) -> list[Change]:
+    rows = [row for kind in ("device", "slots", "tag") for row in facts.registers(db, kind)]
+    return [decode_change(row.change) for row in rows if row.device == own]
 
 
 async def _common(ctx: Context, remote: Remote, device: DeviceId, last: int) -> int:

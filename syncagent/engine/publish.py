@@ -96,9 +96,18 @@ class Publisher:
         self.stuck: TransientRemoteError | None = None
 
     async def resume(self) -> None:
-        """Publish the batch that an interruption left in the outbox, and cut no other; raises as `flush`."""
+        """Publish the batch that an interruption left in the outbox, and cut no other; raises as `flush`.
+
+        Raises:
+            OutboxDamaged: its bytes are lost.
+        """
         async with self._turn:
-            await self._publish(await self._ctx.cache.read(ownbatches.unconfirmed_batch))
+            try:
+                batch = await self._ctx.cache.read(ownbatches.unconfirmed_batch)
+            except CacheDamaged as exc:
+                # Its number may be taken at the remote, and no other bytes may ever go there under it.
+                raise OutboxDamaged("a batch of this device, kept to be sent, cannot be read") from exc
+            await self._publish(batch)
 
     async def flush(self) -> None:
         """Publish batches until nothing more is ready.
@@ -160,6 +169,15 @@ class ProfileCopied(RemoteForked):
     """
 
     default_safe = "everything put on this device is kept and stays pending"
+    why = "this profile was copied or restored from a backup"
+
+
+class OutboxDamaged(CacheDamaged):
+    """The sealed bytes of the next batch are lost: this journal can go on only under another device id."""
+
+    default_safe = "everything put on this device is kept and stays pending"
+    default_todo = "run `syncagent sync` again"
+    why = "the cache is damaged"
 
 
 async def fail_versions(ctx: Context, versions: Sequence[int], error: SyncAgentError, tally: Tally) -> None:

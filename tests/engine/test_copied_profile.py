@@ -1,5 +1,6 @@
 """A profile that exists twice, or was restored, becomes a device of its own and loses nothing."""
 
+import contextlib
 import random
 import shutil
 
@@ -8,9 +9,10 @@ import pytest
 import syncagent
 from syncagent import names
 from syncagent.crypto.sealed import seal_object
+from syncagent.engine.slots import listed_slots
 from syncagent.errors import RemoteForked, Unreachable
 from tests.engine.test_rollback import contents, is_quiet, settle, stopped_at
-from tests.engine.world import Call, Fails, World, batches, change, kinds, listed, rows, statuses
+from tests.engine.world import Call, Fails, GoesAway, World, batches, change, kinds, listed, rows, statuses
 
 pytestmark = pytest.mark.anyio
 
@@ -345,3 +347,55 @@ async def test_a_damaged_row_that_its_other_self_has_published_is_mended(world: 
         await vault.sync()
         assert (await vault.namespace("notes").get("x")).data == b"one"
     assert await is_quiet(world, "copy")
+
+
+# A batch of ours that is lost before it was sent -----------------------------------------------------
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["not sent", "sent, answer lost"])
+async def test_a_batch_damaged_in_the_outbox_makes_a_new_device_and_loses_nothing(
+    world: World, is_there: bool
+) -> None:
+    await world.put_and_sync("a", old=b"old")
+    await world.put("a", x=b"x", large=LARGE)
+    remote = world.remote()
+    if is_there:
+        remote.after = GoesAway(Unreachable("the answer was lost"), "put", names.JOURNAL)
+    else:
+        remote.before = GoesAway(Unreachable("no connection"), "put", names.JOURNAL)
+    with pytest.raises(Unreachable):
+        await world.sync("a", remote)
+    before = await device_of(world, "a")
+    async with world.open("a") as vault:
+        await change(
+            vault,
+            "UPDATE payload SET bytes = zeroblob(length(bytes)) WHERE no IN"
+            " (SELECT payload_no FROM own_batch WHERE NOT confirmed)",
+        )
+        await vault.namespace("notes").put("y", b"y")
+        assert (await vault.namespace("notes").get("x")).data == b"x"
+        report = await vault.sync()
+        assert kinds(report) == ["CacheDamaged"]
+        assert "nothing put here is lost" in report.alarms[0].message
+        assert vault.device_id != before
+    await settle(world, "a", "b")
+    await all_have(world, {"old": b"old", "x": b"x", "y": b"y", "large": LARGE}, "a", "b")
+
+
+async def test_a_new_passphrase_in_a_damaged_batch_is_published_all_the_same(world: World) -> None:
+    remote = world.remote()
+    remote.before = Fails(Unreachable("no"), "put", names.JOURNAL)
+    async with world.open("a", remote) as vault:
+        with contextlib.suppress(Unreachable):
+            await vault.change_passphrase("another passphrase", kdf=syncagent.FLOOR_KDF)
+        await change(
+            vault,
+            "UPDATE payload SET bytes = zeroblob(length(bytes)) WHERE no IN"
+            " (SELECT payload_no FROM own_batch WHERE NOT confirmed)",
+        )
+        remote.before = Fails(Unreachable("no"), "put", times=0)
+        assert kinds(await vault.sync()) == ["CacheDamaged"]
+        listed_here = await vault.parts()[0].cache.read(listed_slots)
+    async with world.open("b") as vault:
+        await vault.sync()
+        assert await vault.parts()[0].cache.read(listed_slots) == listed_here
