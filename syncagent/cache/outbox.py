@@ -258,6 +258,14 @@ def fail_uploads(
         )
 
 
+def put_off(db: Database, row: int, *, error: str, until_ms: int) -> None:
+    """Let a row of the queue wait."""
+    db.execute(
+        "UPDATE upload SET retries = retries + 1, last_error = ?, next_attempt_at = ? WHERE no = ?",
+        (error, until_ms, row),
+    )
+
+
 def retries_of(db: Database, versions: Sequence[int]) -> int:
     """The most failures any of these pending versions has had."""
     return max((row[0] for v in versions for row in db.all(_RETRIES, (v,))), default=0)

@@ -17,23 +17,27 @@ from functools import partial
 import anyio
 
 from syncagent import names
-from syncagent.cache import blobs, downloads, journals, meta, outbox, ownbatches
+from syncagent.cache import alarms, blobs, downloads, journals, meta, outbox, ownbatches
 from syncagent.cache.db import Database
 from syncagent.cache.outbox import Waiting
 from syncagent.cache.ownbatches import OwnBatch
 from syncagent.crypto.keys import VaultKeys
 from syncagent.crypto.sealed import open_object, seal_object
-from syncagent.engine.backoff import blob_delay_s
+from syncagent.engine.apply import alarm
+from syncagent.engine.backoff import GIVEN_UP_S, blob_delay_s
 from syncagent.engine.context import Context
 from syncagent.engine.heads import fold_pair
 from syncagent.engine.report import Tally
 from syncagent.engine.trouble import FailsAlone, Trouble
 from syncagent.errors import (
     CacheDamaged,
+    LimitExceeded,
     ObjectExists,
     ObjectNotFound,
+    OpenError,
     RemoteForked,
     SyncAgentError,
+    TooNew,
     TransientRemoteError,
     Unreachable,
 )
@@ -61,6 +65,8 @@ _PACK_ROWS_BYTES = 192 << 10
 """What packs may take of a batch, leaving room for changes."""
 _GROUP_BYTES = MAX_TRANSACTION_BYTES - ENVELOPE_BYTES
 _FOLD_AT_ONCE = 200
+_UNREADABLE = (CacheDamaged, OpenError, TooNew, LimitExceeded)
+"""What a damaged row of the queue gives when it is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,10 +274,10 @@ def _take_group(db: Database, now_ms: int, packs_bytes: int, namespace: int | No
     for row in rows:
         try:
             changes.append(_change(db, row))
-        except CacheDamaged:
+        except _UNREADABLE:
             if row.version_no is None:
-                raise
-            return _Taken((), (), (row.version_no,))  # the others wait for it
+                _put_off(db, row, now_ms)
+            return _Taken((), (), () if row.version_no is None else (row.version_no,))  # the others wait
     if packs_bytes and packs_bytes + sum(len(encode_change(change)) for change in changes) > _GROUP_BYTES:
         return None  # the packs go first, in a batch of their own
     return _Taken(rows, changes, ())
@@ -292,10 +298,11 @@ def _take_changes(db: Database, now_ms: int, packs_bytes: int, namespace: int | 
         try:
             changes.append(_change(db, row))
             rows.append(row)
-        except CacheDamaged:
+        except _UNREADABLE:
             if row.version_no is None:
-                raise
-            damaged.append(row.version_no)
+                _put_off(db, row, now_ms)
+            else:
+                damaged.append(row.version_no)
     count = cut([len(encode_change(change)) for change in changes], envelope_bytes=packs_bytes)
     return _Taken(rows[:count], changes[:count], tuple(damaged))
 
@@ -305,6 +312,13 @@ def _change(db: Database, row: Waiting) -> Change:
         return VersionChange(blobs.load_version(db, row.version_no))
     assert row.change is not None
     return decode_change(row.change)
+
+
+def _put_off(db: Database, row: Waiting, now_ms: int) -> None:
+    """A change without content that cannot be read: it waits, the others go, and a report tells of it."""
+    error = CacheDamaged("a change without content, kept to be sent, cannot be read")
+    alarms.keep(db, [alarm(error, f"change {row.no}")])
+    outbox.put_off(db, row.no, error=f"CacheDamaged: {error}", until_ms=now_ms + int(GIVEN_UP_S * 1000))
 
 
 def _chain_before(db: Database, device: DeviceId, seq: int) -> bytes:

@@ -18,7 +18,7 @@ from syncagent.cache.db import Database
 from syncagent.cache.profile import write_durably
 from syncagent.engine.context import Context
 from syncagent.engine.trouble import FailsAlone, Trouble
-from syncagent.errors import Forbidden, ObjectError
+from syncagent.errors import Forbidden, ObjectError, SyncAgentError
 from syncagent.journal.batch import SlotsChange, decode_change, encode_change
 from syncagent.journal.clock import tick
 from syncagent.model import SlotId
@@ -92,8 +92,13 @@ async def delete_dropped(ctx: Context, remote: Remote) -> None:
 
 
 def _is_unpublished(db: Database) -> bool:
-    waiting = db.all("SELECT change FROM upload WHERE version_no IS NULL")
-    return any(isinstance(decode_change(row[0]), SlotsChange) for row in waiting)
+    for (change,) in db.all("SELECT change FROM upload WHERE version_no IS NULL"):
+        try:
+            if isinstance(decode_change(change), SlotsChange):
+                return True
+        except SyncAgentError:
+            return True  # a damaged row may be it
+    return False
 
 
 def _copies(folder: Path) -> dict[SlotId, bytes]:

@@ -343,6 +343,22 @@ async def test_a_damaged_row_is_set_aside_and_the_others_are_published(world: Wo
         assert await rows(vault, "SELECT retries FROM upload") == [(1,)]
 
 
+@pytest.mark.parametrize("spoilt", [b"", bytes(40), b"\xff" * 40])
+async def test_a_damaged_change_without_content_is_put_off_and_the_others_are_published(
+    world: World, spoilt: bytes
+) -> None:
+    async with world.open("a") as vault:
+        await vault.rename_device(vault.device_id, "a new name")
+        await change(vault, "UPDATE upload SET change = ?", spoilt)
+        await vault.namespace("notes").put("x", b"x")
+        report = await vault.sync()
+        assert (report.sent, kinds(report)) == (1, ["CacheDamaged"])
+        assert await statuses(vault) == {"x": "SYNCED"}
+        [(retries, next_ms)] = await rows(vault, "SELECT retries, next_attempt_at FROM upload")
+        assert (retries, next_ms) == (1, int((world.clock.now + 24 * 3600) * 1000))
+        assert kinds(await vault.sync()) == []
+
+
 async def test_refusing_everything_stops_nothing_that_is_not_refused(world: World) -> None:
     """A tombstone needs no pack: it goes out although every pack is refused."""
     await world.put_and_sync("a", old=b"old")
