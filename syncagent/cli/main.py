@@ -5,10 +5,9 @@ A command's module is imported when it is run, so that `syncagent status` and
 """
 
 import importlib
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -101,8 +100,3 @@ def run(arguments: Sequence[str]) -> int:
         code = exits.tell(exc, output)
         output.flush_quietly()
     return int(code)
-
-
-def main() -> NoReturn:
-    """The entry point of the command."""
-    sys.exit(run(sys.argv[1:]))

@@ -174,3 +174,31 @@ class Deadline:
     @staticmethod
     def _fail(*args: object) -> None:
         raise AssertionError("it did not come in 30 s")
+
+
+@pytest.mark.parametrize("module", ["click", "syncagent.cli.output", "syncagent.errors", "anyio"])
+def test_ctrl_c_while_the_command_is_being_loaded_is_an_interruption_like_any_other(
+    module: str, shell: Shell
+) -> None:
+    script = (
+        "import sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *rest):\n"
+        f"        if name == {module!r}:\n"
+        "            sys.meta_path.remove(self)\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.argv = ['syncagent', 'sync']\n"
+        "from syncagent.cli.__main__ import main\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **shell.environment},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 130
+    assert done.stderr.decode().strip().splitlines() == [
+        "syncagent: interrupted; what was stored before is kept; run it again to go on"
+    ]
