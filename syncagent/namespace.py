@@ -11,19 +11,14 @@ from syncagent.cache.chunks import ChunkSource, batched
 from syncagent.cache.db import Database
 from syncagent.crypto.chunk import content_digest, digest_of
 from syncagent.engine import local, read
-from syncagent.engine.content import (
-    Expected,
-    Source,
-    check_content,
-    check_expected,
-    check_source,
-    prepared,
-)
+from syncagent.engine.content import prepared
 from syncagent.engine.context import Context
 from syncagent.engine.engine import Engine
+from syncagent.engine.expected import Expected, check_content, check_expected
 from syncagent.engine.local import Put, check_priority
 from syncagent.engine.many import SLICE_BLOBS, SmallPut, find_some, put_some
 from syncagent.engine.read import Found
+from syncagent.engine.sources import Source, check_source
 from syncagent.errors import (
     BlobNotHere,
     CacheDamaged,

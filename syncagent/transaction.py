@@ -10,11 +10,13 @@ from typing import Self
 from syncagent import names
 from syncagent.cache.chunks import ChunkSource
 from syncagent.engine import local
-from syncagent.engine.content import Expected, Source, check_expected, check_source, prepared
+from syncagent.engine.content import prepared
 from syncagent.engine.context import Context
 from syncagent.engine.engine import Engine
+from syncagent.engine.expected import Expected, check_expected
 from syncagent.engine.grouped import DeleteStep, PutStep, Step, record_group
 from syncagent.engine.local import Put, check_priority
+from syncagent.engine.sources import Source, check_source
 from syncagent.errors import ConfigError
 from syncagent.journal.batch import check_metadata
 from syncagent.model import DEFAULT_PRIORITY, MetadataValue, Version

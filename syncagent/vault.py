@@ -26,7 +26,7 @@ from syncagent.cache.profile import Credential, Profile, unlock_profile
 from syncagent.crypto.keys import RootSecret, VaultKeys
 from syncagent.crypto.keyslot import DEFAULT_KDF, FLOOR_KDF, KdfParameters, SlotKind, passphrase_bytes
 from syncagent.crypto.recovery import new_recovery_code, recovery_bytes
-from syncagent.engine.context import Context
+from syncagent.engine.context import PACKS_UNDER_WAY, Context
 from syncagent.engine.engine import Engine
 from syncagent.engine.gate import TRANSFERS, TransferGate
 from syncagent.engine.loop import BackgroundSync
@@ -369,6 +369,7 @@ class Vault:
             now=self._now,
             random=self._random,
             workers=anyio.CapacityLimiter(max(2, os.cpu_count() or 2)),
+            packs=anyio.CapacityLimiter(PACKS_UNDER_WAY),
         )
 
     async def _open_remote(self) -> Remote:

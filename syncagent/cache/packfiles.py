@@ -5,16 +5,18 @@ fsynced, before the row that names it may commit. One that no row names is left
 over from an interruption, or of a put that is running; `sweep.py` tells them apart.
 """
 
+import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
 from syncagent.cache.profile import disk_errors, sync_folder
 from syncagent.crypto.keys import VaultKeys
-from syncagent.crypto.pack import PACK_TARGET, PackSealer
+from syncagent.crypto.pack import CompactChunk, PackSealer
 from syncagent.errors import CacheDamaged
-from syncagent.model import ChunkId, PackId, PackRecord
+from syncagent.model import PackId, PackRecord
 
 TEMPORARY = ".tmp"
 
@@ -24,20 +26,19 @@ def pack_path(folder: Path, pack_id: bytes) -> Path:
     return folder / pack_id.hex()
 
 
-class PackFileWriter:
-    """Seals chunks into as many pack files as they need. For worker threads, one at a time.
+class PackFiles:
+    """The pack files of one put or fetch: all of them are kept, or all removed.
 
-    Use as a context manager: leaving it without `finish` removes what it wrote.
+    Safe to share between worker threads: several packs are written at once.
+    As a context manager, leaving it without `keep` removes what was written.
     """
 
     def __init__(self, folder: Path, keys: VaultKeys) -> None:
         self._folder = folder
         self._keys = keys
-        self._file: BinaryIO | None = None
-        self._temporary: Path | None = None
-        self._sealer: PackSealer | None = None
-        self._records: list[PackRecord] = []
-        self._is_finished = False
+        self._paths: set[Path] = set()
+        self._is_kept = False
+        self._is_abandoned = False
 
     def __enter__(self) -> Self:
         return self
@@ -45,56 +46,50 @@ class PackFileWriter:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._is_finished:
+        if not self._is_kept:
             self.abandon()
 
-    def add(self, chunk_id: ChunkId, raw: bytes) -> None:
-        """Seal one chunk at the end of the current pack; closes a pack that has reached its target."""
-        with disk_errors():
-            if self._sealer is None or self._file is None:
-                self._begin()
-            assert self._sealer is not None and self._file is not None
-            self._file.write(self._sealer.seal(chunk_id, raw))
-            if self._sealer.size >= PACK_TARGET:
-                self._close_pack()
+    def write(self, chunks: Iterable[CompactChunk]) -> PackRecord:
+        """Seal chunks into one pack file. Its bytes are durable on return, its name once `keep` returns.
 
-    def finish(self) -> list[PackRecord]:
-        """Close the last pack; the records of all, whose files are durable now."""
+        Raises:
+            CacheFull: there is no room; `abandon` removes what was written of it.
+        """
+        sealer = PackSealer(self._keys)
+        temporary = self._folder / (os.urandom(16).hex() + TEMPORARY)
+        self._paths.add(temporary)  # before it is there, so that `abandon` misses nothing
         with disk_errors():
-            if self._sealer is not None:
-                self._close_pack()
-            if self._records:
+            with _create(temporary) as file:
+                file.write(sealer.header())
+                for chunk in chunks:
+                    file.write(sealer.seal_compact(chunk))
+                file.write(sealer.finish())
+                file.flush()
+                os.fsync(file.fileno())
+            record = sealer.record()
+            path = pack_path(self._folder, record.id)
+            temporary.replace(path)
+        self._paths.add(path)
+        if (
+            self._is_abandoned
+        ):  # asyncio's own `Task.cancel` can leave a thread at work behind its caller's back
+            self.abandon()
+            raise RuntimeError("these pack files have been abandoned")
+        return record
+
+    def keep(self) -> None:
+        """Make the names durable. Rows may name the files now."""
+        with disk_errors():
+            if self._paths:
                 sync_folder(self._folder)
-        self._is_finished = True
-        return self._records
+        self._is_kept = True
 
     def abandon(self) -> None:
-        """Remove every file written so far: no row names them."""
-        if self._file is not None:
-            self._file.close()
-        if self._temporary is not None:
-            self._temporary.unlink(missing_ok=True)
-        for record in self._records:
-            pack_path(self._folder, record.id).unlink(missing_ok=True)
-        self._file = self._temporary = self._sealer = None
-        self._records = []
-
-    def _begin(self) -> None:
-        self._temporary = self._folder / (os.urandom(16).hex() + TEMPORARY)
-        self._file = _create(self._temporary)
-        self._sealer = PackSealer(self._keys)
-        self._file.write(self._sealer.header())
-
-    def _close_pack(self) -> None:
-        assert self._sealer is not None and self._file is not None and self._temporary is not None
-        self._file.write(self._sealer.finish())
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        record = self._sealer.record()
-        self._temporary.replace(pack_path(self._folder, record.id))
-        self._records.append(record)
-        self._file = self._temporary = self._sealer = None
+        """Remove every file, also those kept: no row names them. What cannot be removed is swept later."""
+        self._is_abandoned = True
+        for path in tuple(self._paths):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def store_pack_file(folder: Path, pack_id: PackId, data: bytes) -> None:

@@ -58,6 +58,59 @@ class SealedPack:
     record: PackRecord
 
 
+@dataclass(frozen=True, slots=True)
+class CompactChunk:
+    """A chunk as it goes under the seal: compressed where that saves a tenth, else as it is."""
+
+    id: ChunkId
+    raw_length: int
+    codec: Codec
+    body: Bytes = field(repr=False)
+
+    @property
+    def stored_length(self) -> int:
+        """Bytes it takes in a pack."""
+        return len(self.body) + TAG_SIZE
+
+
+class ChunkCompressor:
+    """Compresses chunks where it is worth it. For one thread at a time, as zstandard's objects are."""
+
+    __slots__ = ("_zstd",)
+
+    def __init__(self) -> None:
+        self._zstd = zstandard.ZstdCompressor(level=1, write_content_size=True)
+
+    def compact(self, chunk_id: ChunkId, raw: Bytes) -> CompactChunk:
+        """The chunk as it is to be sealed. What does not compress costs little: zstd skips over it."""
+        frame = self._zstd.compress(raw)
+        if len(frame) * 10 <= len(raw) * 9:
+            return CompactChunk(chunk_id, len(raw), Codec.ZSTD, frame)
+        return CompactChunk(chunk_id, len(raw), Codec.STORED, raw)
+
+
+class PackCutter:
+    """Cuts a sequence of chunks into what goes into one pack each."""
+
+    __slots__ = ("_pack", "_size")
+
+    def __init__(self) -> None:
+        self._pack: list[CompactChunk] = []
+        self._size = PACK_HEADER
+
+    def add(self, chunk: CompactChunk) -> list[CompactChunk]:
+        """The chunks of a pack that is full with this one, else none."""
+        self._pack.append(chunk)
+        self._size += chunk.stored_length
+        return self.rest() if self._size >= PACK_TARGET or len(self._pack) == PACK_MAX_CHUNKS else []
+
+    def rest(self) -> list[CompactChunk]:
+        """What has been added since the last full pack; the next chunk begins a new one."""
+        pack = self._pack
+        self._pack, self._size = [], PACK_HEADER
+        return pack
+
+
 class PackSealer:
     """Makes one pack piece by piece: `header()`, `seal()` per chunk, `finish()`, then `record()`.
 
@@ -74,7 +127,7 @@ class PackSealer:
         self._epoch = keys.epoch
         self._salt = os.urandom(32)
         self._aead = AESGCM(keys.pack_key(self._salt))
-        self._compressor = zstandard.ZstdCompressor(level=1, write_content_size=True)
+        self._compressor = ChunkCompressor()
         self._sha = hashlib.sha256()
         self._size = 0
         self._chunks: list[PackedChunk] = []
@@ -106,19 +159,13 @@ class PackSealer:
         Raises:
             LimitExceeded: the chunk is empty, over 1 MiB, or does not fit. The sealer stays usable.
         """
-        length = len(raw)
-        if not 1 <= length <= CHUNK_SIZE or not self.fits(length):
-            raise LimitExceeded(f"a chunk of {length} bytes does not fit into a pack of {self._size} bytes")
-        self._enter(_State.OPEN)
-        frame = self._compressor.compress(raw)
-        codec = Codec.ZSTD if len(frame) * 10 <= length * 9 else Codec.STORED
-        sealed = self._aead.encrypt(
-            _nonce(len(self._chunks)),
-            frame if codec is Codec.ZSTD else raw,
-            chunk_id + _CHUNK_AAD.pack(length, codec),
-        )
-        self._chunks.append(PackedChunk(chunk_id, len(sealed), length, codec))
-        return self._leave(sealed, _State.OPEN)
+        self._begin_chunk(len(raw), len(raw))
+        return self._seal(self._compressor.compact(chunk_id, raw))
+
+    def seal_compact(self, chunk: CompactChunk) -> bytes:
+        """As `seal`, for a chunk that was compacted before."""
+        self._begin_chunk(chunk.raw_length, len(chunk.body))
+        return self._seal(chunk)
 
     def finish(self) -> bytes:
         """The padding, random so that its length does not show. Nothing can be sealed after it."""
@@ -131,6 +178,20 @@ class PackSealer:
         if self._state is not _State.FINISHED:
             raise RuntimeError("a pack has a record once it is finished")
         return PackRecord(self._sha.digest(), self._size, self._epoch, self._salt, tuple(self._chunks))
+
+    def _begin_chunk(self, raw_length: int, body_length: int) -> None:
+        if not 1 <= raw_length <= CHUNK_SIZE or not self.fits(body_length):
+            raise LimitExceeded(
+                f"a chunk of {raw_length} bytes does not fit into a pack of {self._size} bytes"
+            )
+        self._enter(_State.OPEN)
+
+    def _seal(self, chunk: CompactChunk) -> bytes:
+        sealed = self._aead.encrypt(
+            _nonce(len(self._chunks)), chunk.body, chunk.id + _CHUNK_AAD.pack(chunk.raw_length, chunk.codec)
+        )
+        self._chunks.append(PackedChunk(chunk.id, len(sealed), chunk.raw_length, chunk.codec))
+        return self._leave(sealed, _State.OPEN)
 
     def _enter(self, expected: "_State") -> None:
         # Left again only on success: a second thread or a call after a failure cannot repeat a nonce.

@@ -10,13 +10,17 @@ from syncagent.cache.profile import Profile
 from syncagent.crypto.keys import VaultKeys
 from syncagent.model import VaultId
 
+PACKS_UNDER_WAY = 4
+"""Packs of large content sealed and written at once: enough to fill four cores, 32 MiB of memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """An open vault as the engine sees it. This device's id is not here: it may change (`identity.py`).
 
     `now` gives Unix seconds and `random` a float in [0, 1); tests hand in their own.
-    `workers` bounds the threads that seal and open.
+    `workers` bounds the threads that seal and open, `packs` how many packs of large content are in memory
+    on their way to a file.
     """
 
     cache: Cache
@@ -26,6 +30,7 @@ class Context:
     now: Callable[[], float]
     random: Callable[[], float]
     workers: anyio.CapacityLimiter
+    packs: anyio.CapacityLimiter
 
     def now_ms(self) -> int:
         """Unix time in milliseconds."""

@@ -20,9 +20,9 @@ from syncagent import names
 from syncagent.cache import chunks, downloads, stalled
 from syncagent.cache.chunks import batched
 from syncagent.cache.downloads import StoredChunk
-from syncagent.cache.packfiles import PackFileWriter, store_pack_file
+from syncagent.cache.packfiles import PackFiles, store_pack_file
 from syncagent.crypto.chunk import verify_chunk
-from syncagent.crypto.pack import PackOpener, check_pack
+from syncagent.crypto.pack import ChunkCompressor, PackCutter, PackOpener, check_pack
 from syncagent.engine.apply import alarm
 from syncagent.engine.backoff import blob_delay_s
 from syncagent.engine.context import Context
@@ -294,10 +294,16 @@ def _open(
             pass  # every wanted chunk verifies before the file counts
         store_pack_file(ctx.profile.packs, PackId(record.id), bodies[0])
         return _Opened((), (record,))
-    with PackFileWriter(ctx.profile.packs, ctx.keys) as writer:
+    compressor, cutter = ChunkCompressor(), PackCutter()
+    records = []
+    with PackFiles(ctx.profile.packs, ctx.keys) as files:
         for _, chunk_id, content in contents():
-            writer.add(chunk_id, content)
-        return _Opened((), writer.finish())
+            if pack := cutter.add(compressor.compact(chunk_id, content)):
+                records.append(files.write(pack))
+        if pack := cutter.rest():
+            records.append(files.write(pack))
+        files.keep()
+    return _Opened((), records)
 
 
 def _portions(rows: Sequence[StoredChunk]) -> Iterable[list[StoredChunk]]:

@@ -1,11 +1,13 @@
 """Jobs side by side whose first expected error is the one that leaves."""
 
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 
 from syncagent.errors import SyncAgentError
+
+E = TypeVar("E", bound=BaseException)
 
 
 async def run_together(jobs: Iterable[Callable[[], Coroutine[Any, Any, None]]]) -> None:
@@ -26,6 +28,15 @@ async def run_together(jobs: Iterable[Callable[[], Coroutine[Any, Any, None]]]) 
         raise _first(expected) from None
 
 
-def _first(group: BaseExceptionGroup[SyncAgentError]) -> SyncAgentError:
+def leading_error(group: BaseExceptionGroup) -> BaseException:
+    """The first exception of a task group whose tasks are parts of one piece of work, of which one failed.
+
+    The group itself where nothing in it is an `Exception`: a cancellation, or the end of the program.
+    """
+    errors, _ = group.split(Exception)
+    return group if errors is None else _first(errors)
+
+
+def _first(group: BaseExceptionGroup[E]) -> E:
     first = group.exceptions[0]
     return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -33,6 +33,7 @@ def context(desk: Desk, cache: Cache) -> Context:
         now=lambda: NOW_MS / 1000,
         random=lambda: 0.5,
         workers=anyio.CapacityLimiter(2),
+        packs=anyio.CapacityLimiter(1),
     )
 
 

@@ -13,6 +13,9 @@ from syncagent.crypto.keys import VAULT_SCOPE, RootSecret, VaultKeys
 from syncagent.crypto.pack import (
     PACK_MAX,
     PACK_MAX_CHUNKS,
+    ChunkCompressor,
+    CompactChunk,
+    PackCutter,
     PackOpener,
     PackSealer,
     check_pack,
@@ -80,6 +83,31 @@ def test_pieces_make_the_pack_in_order() -> None:
     assert record.id == hashlib.sha256(data).digest()
     assert sealer.record() == record
     assert opened(data, record) == [b"one", noise(500)]
+
+
+def test_chunks_are_cut_into_packs_by_what_they_take_there() -> None:
+    compressor, cutter = ChunkCompressor(), PackCutter()
+    raws = [noise(CHUNK_SIZE, seed) for seed in range(9)] + [bytes(CHUNK_SIZE)] * 99
+    packs: list[list[CompactChunk]] = []
+    for chunk_id, raw in named(*raws):
+        if pack := cutter.add(compressor.compact(chunk_id, raw)):
+            packs.append(pack)
+    packs.append(cutter.rest())
+    assert [len(pack) for pack in packs] == [8, 100]
+    assert cutter.rest() == []
+    for pack in packs:
+        sealer = PackSealer(KEYS)
+        parts = [sealer.header(), *(sealer.seal_compact(chunk) for chunk in pack), sealer.finish()]
+        assert opened(b"".join(parts), sealer.record()) == raws[: len(pack)]
+        assert [chunk.stored_length for chunk in pack] == [c.stored_length for c in sealer.record().chunks]
+        raws = raws[len(pack) :]
+
+
+def test_no_pack_is_cut_with_more_chunks_than_it_may_hold() -> None:
+    cutter = PackCutter()
+    chunk = ChunkCompressor().compact(*named(b"x")[0])
+    sizes = [len(cutter.add(chunk)) for _ in range(PACK_MAX_CHUNKS + 1)]
+    assert sizes == [0] * (PACK_MAX_CHUNKS - 1) + [PACK_MAX_CHUNKS, 0]
 
 
 def test_a_sealer_makes_one_pack_in_one_order() -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 import syncagent
@@ -83,8 +84,9 @@ async def test_a_put_whose_files_were_swept_while_it_ran_fails_and_says_so(world
         async def pieces() -> AsyncIterator[bytes]:
             yield LARGE[: 1 << 18]
             yield random.Random(1).randbytes(9 << 20)
-            finished = [path for path in packs(world).iterdir() if not path.name.endswith(".tmp")]
-            assert finished
+            with anyio.fail_after(10):
+                while not (finished := [path for path in packs(world).iterdir() if path.suffix != ".tmp"]):
+                    await anyio.sleep(0.001)  # it is written while the next piece is awaited
             age(*finished)
             world.clock.now += DAY_S
             await vault.sync()

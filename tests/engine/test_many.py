@@ -49,6 +49,7 @@ class Desk:
             now=lambda: NOW_S,
             random=random.Random(1).random,
             workers=anyio.CapacityLimiter(1),
+            packs=anyio.CapacityLimiter(1),
         )
 
     def put_together(self, asked: Sequence[Ask]) -> list[PutResult]:

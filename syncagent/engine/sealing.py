@@ -1,0 +1,133 @@
+"""Large content into pack files: hashed and compressed in order, sealed and written side by side.
+
+    groups of chunks from the source            (sources.py)
+    → digests and ids; which chunks are here already
+    → the others compressed, and cut into packs
+    → each pack sealed, written, fsynced        (several at once, while the next is being filled)
+
+Memory is bounded by the packs under way in the whole vault (`Context.packs`), the
+group that is read and the pack that is filled.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup, TaskStatus
+
+from syncagent.cache import chunks
+from syncagent.cache.chunks import ChunkPlaces, ChunkSource
+from syncagent.cache.db import Database
+from syncagent.cache.packfiles import PackFiles
+from syncagent.crypto.chunk import content_digest, digest_of
+from syncagent.crypto.pack import ChunkCompressor, CompactChunk, PackCutter
+from syncagent.engine.context import Context
+from syncagent.engine.expected import ContentCheck
+from syncagent.engine.local import NewContent
+from syncagent.engine.sources import ChunkGroup
+from syncagent.errors import CacheDamaged, LimitExceeded, SourceChanged
+from syncagent.model import MAX_BLOB_SIZE, ChunkId, PackRecord, Scope
+
+
+class ContentSealer:
+    """Seals the content of one put, group by group, into pack files that `tasks` writes.
+
+    Use `add` and `finish` inside `tasks`, and `content` after it.
+    """
+
+    def __init__(
+        self, ctx: Context, scope: Scope, files: PackFiles, check: ContentCheck, tasks: TaskGroup
+    ) -> None:
+        self._ctx = ctx
+        self._scope = scope
+        self._files = files
+        self._check = check
+        self._tasks = tasks
+        self._source = ChunkSource(ctx.keys, ctx.profile.packs)
+        self._compressor = ChunkCompressor()
+        self._cutter = PackCutter()
+        self._size = 0
+        self._digests: list[bytes] = []
+        self._ids: list[ChunkId] = []
+        self._new: set[ChunkId] = set()
+        self._records: list[PackRecord | None] = []
+
+    async def add(self, group: ChunkGroup) -> None:
+        """Take the next chunks; returns when there is room for others."""
+        ctx = self._ctx
+        self._size += sum(map(len, group))
+        if self._size > MAX_BLOB_SIZE:
+            raise LimitExceeded(f"a blob has at most {MAX_BLOB_SIZE} bytes")
+        digests = await anyio.to_thread.run_sync(_digests, self._check, group, limiter=ctx.workers)
+        ids = [ctx.keys.chunk_id(self._scope, digest) for digest in digests]
+        unsealed = [chunk_id for chunk_id in ids if chunk_id not in self._new]
+        known = await ctx.cache.read(partial(_known, ids=unsealed))
+        packs = await anyio.to_thread.run_sync(self._compact, ids, group, known, limiter=ctx.workers)
+        self._digests += digests
+        self._ids += ids
+        for pack in packs:
+            await self._begin(pack)
+
+    async def finish(self) -> None:
+        """There are no more chunks."""
+        self._check.finish()
+        if pack := self._cutter.rest():
+            await self._begin(pack)
+
+    def content(self) -> NewContent:
+        """What was sealed, once every pack is written. Its files are still to be kept."""
+        records = tuple(record for record in self._records if record is not None)
+        assert len(records) == len(self._records)
+        return NewContent(
+            self._size, content_digest(self._digests), self._scope, tuple(self._ids), packs=records
+        )
+
+    def _compact(
+        self, ids: Sequence[ChunkId], group: ChunkGroup, known: dict[ChunkId, ChunkPlaces]
+    ) -> list[list[CompactChunk]]:
+        """Leave out what is here already; the packs that the rest fills. On a worker thread."""
+        packs: list[list[CompactChunk]] = []
+        for chunk_id, raw in zip(ids, group, strict=True):
+            if chunk_id in self._new or (chunk_id in known and _verifies(self._source, known[chunk_id])):
+                continue
+            self._new.add(chunk_id)
+            if pack := self._cutter.add(self._compressor.compact(chunk_id, raw)):
+                packs.append(pack)
+        return packs
+
+    async def _begin(self, pack: Sequence[CompactChunk]) -> None:
+        self._records.append(None)
+        await self._tasks.start(self._write, len(self._records) - 1, pack)
+
+    async def _write(
+        self, number: int, pack: Sequence[CompactChunk], *, task_status: TaskStatus[None]
+    ) -> None:
+        async with self._ctx.packs:
+            task_status.started()  # here, so that the next pack is not filled before there is room for it
+            self._records[number] = await anyio.to_thread.run_sync(
+                self._files.write, pack, limiter=self._ctx.workers
+            )
+
+
+def _digests(check: ContentCheck, group: ChunkGroup) -> list[bytes]:
+    check.add(group)
+    return [digest_of(raw) for raw in group]
+
+
+def _known(db: Database, ids: Iterable[ChunkId]) -> dict[ChunkId, ChunkPlaces]:
+    numbers = [
+        number
+        for number in (chunks.find_chunk(db, chunk_id) for chunk_id in ids)
+        if number is not None and chunks.is_here(db, number)
+    ]
+    return {place.id: place for place in chunks.places(db, numbers)}
+
+
+def _verifies(source: ChunkSource, place: ChunkPlaces) -> bool:
+    """A put must not be acknowledged on damaged bytes: what is here already is read before it counts."""
+    try:
+        source.read(place)
+    except (CacheDamaged, SourceChanged):
+        return False
+    return True
