@@ -212,8 +212,7 @@ class Namespace:
         found = await self._found(blob_id)
         data = found.data
         if data is None:
-            reader = self._reader(found)
-            data = b"".join([chunk async for chunk in reader])
+            data = await self._reader(found).read_range(0, found.version.size)
         return _blob(blob_id, found.version, data)
 
     async def get_many(self, blob_ids: Sequence[str]) -> list[GetResult]:

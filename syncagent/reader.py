@@ -1,22 +1,16 @@
 """Reading one blob's content chunk by chunk: what `Namespace.open` gives."""
 
 import datetime
+import io
 from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
 from types import TracebackType
 from typing import Self
 
-import anyio.to_thread
-
-from syncagent.cache.chunks import ChunkPlaces, ChunkSource
 from syncagent.engine.context import Context
-from syncagent.engine.read import content_places
+from syncagent.engine.reading import CHUNKS_AT_ONCE, read_chunks
 from syncagent.errors import CacheDamaged
 from syncagent.model import CHUNK_SIZE, Metadata, Version
 from syncagent.times import utc
-
-_AT_ONCE = 4
-"""Chunks read in one go: enough to keep the disk busy, little enough to hold in memory."""
 
 
 class BlobReader:
@@ -36,7 +30,6 @@ class BlobReader:
         self._ctx = ctx
         self._data = data  # small content comes with the version: nothing can take it away any more
         self._heal = heal
-        self._source = ChunkSource(ctx.keys, ctx.profile.packs)
         self.version = version
 
     async def __aenter__(self) -> Self:
@@ -77,27 +70,33 @@ class BlobReader:
         start = max(start, 0)
         if start >= stop:
             return b""
-        first = start // CHUNK_SIZE
-        chunks = await self._chunks(first, -(-stop // CHUNK_SIZE))
-        offset = first * CHUNK_SIZE
-        return b"".join(chunks)[start - offset : stop - offset]
+        if self._data is not None:
+            return self._data[start:stop]
+        result = io.BytesIO(bytes(stop - start))  # gives its memory away as bytes, without a copy
+        with result.getbuffer() as target:
+
+            def take(number: int, content: bytes) -> None:
+                at = number * CHUNK_SIZE - start
+                part = memoryview(content)[max(0, -at) : stop - start - at]
+                at = max(0, at)
+                target[at : at + len(part)] = part
+
+            await self._read(start // CHUNK_SIZE, -(-stop // CHUNK_SIZE), take)
+        return result.getvalue()
 
     async def _chunks(self, first: int, stop: int) -> list[bytes]:
         if self._data is not None:
             return [self._data]
+        found: dict[int, bytes] = {}
+        await self._read(first, stop, found.__setitem__)
+        return [found[number] for number in range(first, stop)]
+
+    async def _read(self, first: int, stop: int, take: Callable[[int, bytes], None]) -> None:
         try:
-            return await self._read(first, stop)
+            await read_chunks(self._ctx, self.version, first, stop, take)
         except CacheDamaged as damage:
             await self._heal(damage)
-            return await self._read(first, stop)
-
-    async def _read(self, first: int, stop: int) -> list[bytes]:
-        places = await self._ctx.cache.read(
-            partial(content_places, version=self.version, first=first, stop=stop)
-        )
-        return await anyio.to_thread.run_sync(
-            _read_all, self._source, places, self.version.size, first, limiter=self._ctx.workers
-        )
+            await read_chunks(self._ctx, self.version, first, stop, take)
 
 
 class _Chunks:
@@ -116,15 +115,7 @@ class _Chunks:
         if not self._ready:
             if self._next >= self._count:
                 raise StopAsyncIteration
-            stop = min(self._next + _AT_ONCE, self._count)
+            stop = min(self._next + CHUNKS_AT_ONCE, self._count)
             self._ready = (await self._read(self._next, stop))[::-1]
             self._next = stop
         return self._ready.pop()
-
-
-def _read_all(source: ChunkSource, places: list[ChunkPlaces], size: int, first: int) -> list[bytes]:
-    contents = [source.read(place) for place in places]
-    for number, content in enumerate(contents, first):
-        if len(content) != min(CHUNK_SIZE, size - number * CHUNK_SIZE):
-            raise CacheDamaged("a chunk of the content has another length than the version says")
-    return contents

@@ -1,12 +1,14 @@
 """Large content read by range, and fetched in parts."""
 
+import anyio
 import pytest
 
 from syncagent import names
-from syncagent.errors import BlobNotFound, Unreachable
+from syncagent.errors import BlobNotFound, CacheDamaged, Unreachable
 from syncagent.model import CHUNK_SIZE
 from syncagent.vault import Vault
 from tests.engine.test_large_content import content, pack_files
+from tests.engine.threads import CuttingLimiter, is_idle, open_packs, with_threads
 from tests.engine.world import Call, Fails, World
 
 pytestmark = pytest.mark.anyio
@@ -57,6 +59,70 @@ async def test_a_reader_stays_with_the_version_it_opened(world: World) -> None:
             await notes.put("x", b"other", replace=True)
             assert first == data[:10]
             assert b"".join([chunk async for chunk in reader]) == data
+
+
+async def test_one_reader_serves_several_tasks(world: World) -> None:
+    data = content(20 * MIB)
+    async with world.open("a") as vault:
+        notes = with_threads(vault, anyio.CapacityLimiter(8))
+        await notes.put("x", b"text" * (5 * MIB))
+        async with notes.open("x") as reader, anyio.create_task_group() as tasks:
+
+            async def read(start: int) -> None:
+                for at in range(start, 19 * MIB, 3 * MIB):
+                    assert await reader.read_range(at, at + MIB) == (b"text" * (5 * MIB))[at : at + MIB]
+
+            for number in range(8):
+                tasks.start_soon(read, number * 1001)
+        await notes.put("x", data, replace=True)
+        assert (await notes.get("x")).data == data
+
+
+@pytest.mark.parametrize("is_after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("how", ["get", "stream", "range"])
+async def test_a_read_cut_off_at_every_thread_leaves_none_at_work_and_no_file_open(
+    world: World, how: str, is_after: bool
+) -> None:
+    data = content(11 * MIB)
+    async with world.open("a") as vault:
+        await vault.namespace("notes").put("x", data)
+        at = 0
+        while True:
+            at += 1
+            limiter = CuttingLimiter(at, is_after=is_after)
+            notes = with_threads(vault, limiter)
+            found = b""
+            with limiter.scope:
+                if how == "get":
+                    found = (await notes.get("x")).data
+                else:
+                    async with notes.open("x") as reader:
+                        if how == "range":
+                            found = await reader.read_range(0, len(data))
+                        else:
+                            found = b"".join([chunk async for chunk in reader])
+            assert is_idle(notes)
+            assert open_packs(world) == []
+            if not limiter.has_cut:
+                break
+            assert found in (b"", data)
+        assert at == 7  # eleven chunks, two a thread
+        assert found == data
+
+
+async def test_damage_in_one_of_many_chunks_is_told_and_healed(world: World) -> None:
+    data = content(20 * MIB)
+    await world.put("a", x=data)
+    async with world.open("a") as vault:
+        path = pack_files(world, "a")[1]
+        sealed = path.read_bytes()
+        path.write_bytes(sealed[: 3 * MIB] + bytes(MIB) + sealed[4 * MIB :])
+        with pytest.raises(CacheDamaged):
+            await vault.namespace("notes").get("x")
+        path.write_bytes(sealed)
+        await vault.sync()
+        path.write_bytes(sealed[: 3 * MIB] + bytes(MIB) + sealed[4 * MIB :])
+        assert (await vault.namespace("notes").get("x")).data == data
 
 
 async def test_opening_what_is_not_there_says_so(world: World) -> None:

@@ -5,14 +5,11 @@ import os
 import random
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 import anyio
 import pytest
 
-from syncagent.engine.context import Context
 from syncagent.engine.sources import Source
 from syncagent.errors import CacheFull, SourceChanged
 from syncagent.model import PackId
@@ -20,6 +17,7 @@ from syncagent.namespace import Namespace
 from syncagent.vault import Vault
 from tests.engine.test_large_content import ChangingPath, grow, pack_files, rewrite, shrink
 from tests.engine.test_rollback import contents
+from tests.engine.threads import CuttingLimiter, context, is_idle, open_packs, with_threads
 from tests.engine.world import World
 
 pytestmark = pytest.mark.anyio
@@ -74,33 +72,6 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[PackDisk]:
     disk = PackDisk(monkeypatch)
     yield disk
     disk.release()
-
-
-def with_threads(vault: Vault, workers: anyio.CapacityLimiter, *, packs: int = 4) -> Namespace:
-    """`notes` of a vault with worker threads of one's own, whatever the number of cores."""
-    ctx, engine = vault.parts()
-    return Namespace("notes", replace(ctx, workers=workers, packs=anyio.CapacityLimiter(packs)), engine)
-
-
-def context(notes: Namespace) -> Context:
-    return notes._ctx
-
-
-def open_packs(world: World) -> list[str]:
-    """Files of the folder of packs that this process has open."""
-    folder = str(world.folder / "a" / "packs")
-    links = []
-    for descriptor in Path("/proc/self/fd").iterdir():
-        try:
-            links.append(str(descriptor.readlink()))
-        except FileNotFoundError:  # the one that lists them
-            continue
-    return [link for link in links if link.startswith(folder)]
-
-
-def is_idle(notes: Namespace) -> bool:
-    ctx = context(notes)
-    return ctx.workers.borrowed_tokens == ctx.packs.borrowed_tokens == 0
 
 
 async def nothing_is_left(world: World, vault: Vault, notes: Namespace) -> None:
@@ -319,49 +290,6 @@ async def test_a_stream_may_hold_a_cancel_scope_of_its_own(world: World) -> None
     async with world.open("a") as vault:
         await vault.namespace("notes").put("x", timed())
         assert await contents(vault) == {"x": DATA}
-
-
-class CuttingLimiter(anyio.CapacityLimiter):
-    """Lends worker threads, and ends a scope as the n-th is to begin its work, or is done with it."""
-
-    def __new__(cls, *args: object, **kwargs: object) -> "CuttingLimiter":
-        return object.__new__(cls)
-
-    def __init__(self, at: int, *, is_after: bool) -> None:
-        self._limiter = anyio.CapacityLimiter(8)
-        self._at = at
-        self._is_after = is_after
-        self._begun = 0
-        self._ended = 0
-        self.scope = anyio.CancelScope()
-
-    @property
-    def has_cut(self) -> bool:
-        return (self._ended if self._is_after else self._begun) >= self._at
-
-    @property
-    def borrowed_tokens(self) -> int:
-        return self._limiter.borrowed_tokens
-
-    async def __aenter__(self) -> None:
-        await self.acquire_on_behalf_of(anyio.get_current_task().id)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release_on_behalf_of(anyio.get_current_task().id)
-
-    async def acquire_on_behalf_of(self, borrower: object) -> None:
-        self._begun += 1
-        if not self._is_after and self._begun == self._at:
-            self.scope.cancel()
-        await self._limiter.acquire_on_behalf_of(borrower)
-
-    def release_on_behalf_of(self, borrower: object) -> None:
-        self._limiter.release_on_behalf_of(borrower)
-        self._ended += 1
-        if self._is_after and self._ended == self._at:
-            self.scope.cancel()
 
 
 @pytest.mark.parametrize("is_after", [False, True], ids=["before", "after"])
