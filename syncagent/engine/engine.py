@@ -25,6 +25,8 @@ from syncagent.engine.context import Context
 from syncagent.engine.fetch import Fetcher
 from syncagent.engine.gate import TransferGate
 from syncagent.engine.identity import become_new_device
+from syncagent.engine.listing import list_names
+from syncagent.engine.own import heal_slots
 from syncagent.engine.publish import OutboxDamaged, ProfileCopied
 from syncagent.engine.pull import pull
 from syncagent.engine.records import check_vault, put_device_record
@@ -213,6 +215,7 @@ class Engine:
         if await ctx.cache.read(partial(waiting.has_far_times, now_ms=ctx.now_ms())):
             await ctx.cache.write(partial(waiting.mend_times, now_ms=ctx.now_ms()))
         if does_pull:
+            slots_there = await list_names(remote, names.KEYS)
             pulled = await pull(ctx, remote, self._gate)
             if not pulled.is_listed:  # the remote has lost it, or this device has a new id
                 joined_at_ms = (
@@ -223,6 +226,7 @@ class Engine:
             tally.fetched += pulled.arrived
             tally.alarms += pulled.alarms
             await refresh_slots(ctx, remote)
+            tally.alarms += await heal_slots(ctx, remote, slots_there)
         number = None
         if namespace is not None:
             # -1 for a namespace that is not known here: it has nothing to send or fetch.

@@ -7,7 +7,7 @@ More: a copy of this profile has gone on elsewhere (`identity.py`).
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -141,7 +141,7 @@ async def _heal(
                 continue
             if batch is not None and await _put_again(remote, names.batch_object(device, seq), batch.object):
                 batches += 1
-    slots = await _heal_slots(ctx, remote)
+    slots = await _put_slots(ctx, remote, set(await list_names(remote, names.KEYS)))
     text = (
         f"the remote went back: {batches} batches, {packs.put_again} packs and {slots} key slots"
         f" of this device were put there again, {packs.queued} blobs are sent again"
@@ -207,9 +207,26 @@ def give_up_packs(db: Database, packs: Sequence[int]) -> int:
     return sum(outbox.publish_again(db, head) for head in sorted(touched) if chunks.is_complete(db, head))
 
 
-async def _heal_slots(ctx: Context, remote: Remote) -> int:
+async def heal_slots(ctx: Context, remote: Remote, there: Container[str]) -> list[Alarm]:
+    """Put again the listed key slots that the remote lost: without them no new device could ever join.
+
+    Args:
+        ctx: the open vault.
+        remote: of the vault.
+        there: what the remote listed before the journals were read. A slot is deleted after the journal has
+            dropped it, so one that was missing then and is listed now was lost.
+    """
+    count = await _put_slots(ctx, remote, there)
+    if not count:
+        return []
+    error = RemoteRolledBack(f"the remote went back: {count} key slots were put there again")
+    found = alarm(error, "key slots")
+    await ctx.cache.write(partial(alarms.keep, found=[found]))
+    return [found]
+
+
+async def _put_slots(ctx: Context, remote: Remote, there: Container[str]) -> int:
     listed = await ctx.cache.read(listed_slots) or {}
-    there = set(await list_names(remote, names.KEYS))
     count = 0
     for slot, digest in listed.items():
         name = names.slot_object(slot)

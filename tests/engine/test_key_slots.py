@@ -186,3 +186,26 @@ async def test_a_replaced_slot_that_cannot_be_deleted_stops_no_sync_and_is_delet
         fails.times = 0
         await vault.sync()
         assert len(place.names(names.KEYS)) == before
+
+
+async def test_a_slot_replaced_while_another_device_syncs_is_not_put_back(place: Place) -> None:
+    await place.create("one")
+    await place.join("two")
+    remote = LedRemote(MemoryRemote(place.store))
+    async with place.open("one") as one, place.open("two") as two:
+        await two.sync()
+
+        async def replace(call: Call) -> None:
+            """When the other has listed the slots, and before it reads the journals."""
+            if call.method == "list" and call.name == names.KEYS and not done:
+                done.append(True)
+                await one.change_passphrase(NEW, kdf=syncagent.FLOOR_KDF)
+
+        done: list[bool] = []
+        for hook in ("before", "after"):
+            done.clear()
+            remote.before = remote.after = LedRemote(MemoryRemote()).before
+            setattr(remote, hook, replace)
+            two.parts()[1]._remote = remote
+            assert (await two.sync()).alarms == ()
+            assert done and len(place.names(names.KEYS)) == 2

@@ -268,3 +268,18 @@ async def test_cancelled_in_the_middle_it_goes_on(world: World) -> None:
     await settle(world, "a", "b", "c")
     async with world.open("c") as vault:
         assert await contents(vault) == wanted
+
+
+@pytest.mark.parametrize("device", ["a", "b"])
+async def test_key_slots_that_the_remote_lost_are_put_again_by_any_device_and_named(
+    world: World, device: str
+) -> None:
+    """Nothing else shows that they are gone until somebody wants to join."""
+    kept = {name: world.data(name) for name in world.names(names.KEYS)}
+    for name in kept:
+        world.hide(name)
+    report = await world.sync(device)
+    assert kinds(report) == ["RemoteRolledBack"]
+    assert "2 key slots" in report.alarms[0].message
+    assert {name: world.data(name) for name in world.names(names.KEYS)} == kept
+    assert await is_quiet(world, "a", "b", "c")
