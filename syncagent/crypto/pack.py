@@ -17,7 +17,7 @@ import enum
 import hashlib
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -83,10 +83,24 @@ class ChunkCompressor:
 
     def compact(self, chunk_id: ChunkId, raw: Bytes) -> CompactChunk:
         """The chunk as it is to be sealed. What does not compress costs little: zstd skips over it."""
-        frame = self._zstd.compress(raw)
-        if len(frame) * 10 <= len(raw) * 9:
-            return CompactChunk(chunk_id, len(raw), Codec.ZSTD, frame)
-        return CompactChunk(chunk_id, len(raw), Codec.STORED, raw)
+        return _shorter(chunk_id, raw, self._zstd.compress(raw))
+
+    def compact_many(self, chunks: Sequence[tuple[ChunkId, bytes]]) -> list[CompactChunk]:
+        """The same for small chunks, at most a few MiB of them, in one call of the library.
+
+        A call for each gives the interpreter away and takes it back; with other threads at work that costs
+        more than compressing a few KiB does.
+        """
+        if not chunks:
+            return []
+        frames = self._zstd.multi_compress_to_buffer([raw for _, raw in chunks])
+        return [_shorter(*chunk, frame.tobytes()) for chunk, frame in zip(chunks, frames, strict=True)]
+
+
+def _shorter(chunk_id: ChunkId, raw: Bytes, frame: bytes) -> CompactChunk:
+    if len(frame) * 10 <= len(raw) * 9:
+        return CompactChunk(chunk_id, len(raw), Codec.ZSTD, frame)
+    return CompactChunk(chunk_id, len(raw), Codec.STORED, raw)
 
 
 class PackCutter:

@@ -110,6 +110,13 @@ def test_no_pack_is_cut_with_more_chunks_than_it_may_hold() -> None:
     assert sizes == [0] * (PACK_MAX_CHUNKS - 1) + [PACK_MAX_CHUNKS, 0]
 
 
+def test_many_chunks_compacted_at_once_are_the_ones_compacted_one_by_one() -> None:
+    chunks = named(noise(3000), b"text " * 60, noise(950) + bytes(50), b"a", noise(800) + bytes(200))
+    compressor = ChunkCompressor()
+    assert compressor.compact_many(chunks) == [compressor.compact(*chunk) for chunk in chunks]
+    assert compressor.compact_many([]) == []
+
+
 def test_a_sealer_makes_one_pack_in_one_order() -> None:
     (first,) = named(b"one")
     sealer = PackSealer(KEYS)
