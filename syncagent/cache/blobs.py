@@ -4,12 +4,14 @@ What these functions are not: they decide nothing. Which versions are heads and
 which of them wins is worked out by the journal's merge and handed in.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
+from syncagent.cache.chunks import SQL_VARIABLES, batched
 from syncagent.cache.db import Database
 from syncagent.cache.status import Event, sql_case
 from syncagent.errors import CacheDamaged
@@ -105,6 +107,28 @@ def load_version(db: Database, version_no: int) -> Version:
         return _decoder.decode(packed)
     except msgspec.DecodeError as exc:  # verified, yet of another shape: written by a newer schema
         raise CacheDamaged("a version in the cache cannot be decoded", todo=_READ_ELSEWHERE) from exc
+
+
+def packed_versions(db: Database, versions: Sequence[int]) -> dict[int, bytes]:
+    """The msgpack of versions as it was stored, by number; without those that do not verify or decode."""
+    found: dict[int, bytes] = {}
+    bytes_column, join = "packed.bytes", "JOIN packed ON packed.no = packed_no"
+    if db.is_suspect:  # one damaged version must not hide the others
+        bytes_column, join = "packed_no", ""
+    for part in batched(versions, SQL_VARIABLES):
+        marks = ",".join("?" * len(part))
+        for number, sha256, packed in db.all(
+            f"SELECT version.no, packed_sha256, {bytes_column} FROM version {join}"  # noqa: S608 - marks
+            f" WHERE version.no IN ({marks})",
+            part,
+        ):
+            if db.is_suspect:
+                packed = db.large_value("SELECT bytes FROM packed WHERE no = ?", (packed,))
+            if packed is not None and hashlib.sha256(packed).digest() == sha256:
+                with contextlib.suppress(msgspec.DecodeError):  # of another shape: written by a newer schema
+                    _decoder.decode(packed)
+                    found[number] = packed
+    return found
 
 
 def find_version(db: Database, version_id: bytes) -> int | None:

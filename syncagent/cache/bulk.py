@@ -40,16 +40,6 @@ def known_blobs(db: Database, namespace: int, ids: Sequence[str]) -> set[str]:
     return found
 
 
-def known_chunks(db: Database, ids: Sequence[ChunkId]) -> dict[ChunkId, int]:
-    """The numbers of those of these chunks that are known, here or not."""
-    found: dict[ChunkId, int] = {}
-    for part in batched(ids, SQL_VARIABLES):
-        marks = ",".join("?" * len(part))
-        rows = db.all(f"SELECT id, no FROM chunk WHERE id IN ({marks})", part)  # noqa: S608 - marks
-        found.update((ChunkId(row[0]), row[1]) for row in rows)
-    return found
-
-
 def insert_small_chunks(db: Database, chunks: Sequence[SmallChunk]) -> dict[ChunkId, int]:
     """Store chunks that are not known, with their content; their numbers."""
     chunk_no, payload_no = _next_numbers(db, "chunk", "payload")

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import TypeVar
 
@@ -76,6 +77,16 @@ def find_chunk(db: Database, chunk_id: bytes) -> int | None:
     """The number of a chunk, or None."""
     value = db.scalar("SELECT no FROM chunk WHERE id = ?", (chunk_id,))
     return None if value is None else int(value)
+
+
+def find_chunks(db: Database, ids: Sequence[ChunkId]) -> dict[ChunkId, int]:
+    """The numbers of those of these chunks that are known, here or not."""
+    found: dict[ChunkId, int] = {}
+    for part in batched(ids, SQL_VARIABLES):
+        marks = ",".join("?" * len(part))
+        rows = db.all(f"SELECT id, no FROM chunk WHERE id IN ({marks})", part)  # noqa: S608 - marks
+        found.update((ChunkId(row[0]), row[1]) for row in rows)
+    return found
 
 
 def chunk_no(db: Database, chunk_id: bytes, *, scope: bytes, raw_length: int) -> int:
@@ -177,17 +188,30 @@ def record_pack(
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (record.id, record.size, record.epoch, record.salt, is_remote, has_file, put_at_ms, batch_seq),
     )
-    rows = []
-    offset = PACK_HEADER
-    for position, chunk in enumerate(record.chunks):
-        found = find_chunk(db, chunk.id)
-        if found is None:
-            found = db.execute(
-                "INSERT INTO chunk (id, raw_length) VALUES (?, ?)", (chunk.id, chunk.raw_length)
+    ids = [ChunkId(chunk.id) for chunk in record.chunks]
+    numbers = find_chunks(db, ids)
+    if len(numbers) < len(ids):
+        db.many(
+            "INSERT OR IGNORE INTO chunk (id, raw_length) VALUES (?, ?)",
+            [(chunk.id, chunk.raw_length) for chunk in record.chunks if chunk.id not in numbers],
+        )
+        numbers = find_chunks(db, ids)
+    offsets = accumulate((chunk.stored_length for chunk in record.chunks), initial=PACK_HEADER)
+    db.many(
+        "INSERT INTO pack_chunk VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
+        [
+            (
+                number,
+                position,
+                numbers[ids[position]],
+                offset,
+                chunk.stored_length,
+                chunk.raw_length,
+                chunk.codec,
             )
-        rows.append((number, position, found, offset, chunk.stored_length, chunk.raw_length, chunk.codec))
-        offset += chunk.stored_length
-    db.many("INSERT INTO pack_chunk VALUES (?, ?, ?, ?, ?, ?, ?, 0)", rows)
+            for position, (chunk, offset) in enumerate(zip(record.chunks, offsets, strict=False))
+        ],
+    )
     return number
 
 

@@ -31,13 +31,50 @@ _HAS_NEWER = (
 )
 
 
+_LAST = 1 << 62
+"""After every priority and number of a row."""
+
+_READY = (
+    "SELECT upload.no, priority, upload.version_no, change FROM upload"  # noqa: S608 - fixed text
+    " LEFT JOIN version ON version.no = upload.version_no LEFT JOIN blob ON blob.no = version.blob_no"
+    " WHERE batch_seq IS NULL AND group_id IS NULL AND next_attempt_at <= ?"
+    " AND (? IS NULL OR namespace_no = ? OR upload.version_no IS NULL)"
+    " AND NOT EXISTS (SELECT 1 FROM version_chunk WHERE version_chunk.version_no = upload.version_no"
+    f" AND NOT {_ANNOUNCED})"
+)
+"""SQL: rows that may go in a batch now; the time, and a namespace or null twice."""
+_LOOKED_AT = 10_000
+"""Rows looked at for one batch: when most cannot go yet, looking at all would hold up everyone else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far the queue has been read, by (priority, age): behind this row, or this chunk of its content."""
+
+    priority: int
+    no: int
+    chunk: int = _LAST
+
+
+START = Position(-1, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """A row of the queue: either a version or the bytes of a change."""
 
     no: int
+    priority: int
     version_no: int | None
     change: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyPage:
+    """Rows of a part of the queue that may go in a batch; `next` is where it ends, None at the end of all."""
+
+    rows: Sequence[Waiting]
+    next: Position | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +97,14 @@ class UnsentChunk:
     raw_length: int
     blob_size: int
     pack_no: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class UnsentPage:
+    """Chunks of a part of the queue; `next` is where it ends, None at the end of all."""
+
+    chunks: Sequence[UnsentChunk]
+    next: Position | None
 
 
 def enqueue_version(
@@ -152,6 +197,22 @@ def superseded_by(db: Database, newer: int) -> list[int]:
     return [row[0] for row in rows]
 
 
+def replacing(db: Database, versions: Sequence[int]) -> list[int]:
+    """Those of these pending versions that replace a pending one directly; see `superseded`."""
+    found: list[int] = []
+    for part in batched(versions, SQL_VARIABLES):
+        marks = ",".join("?" * len(part))
+        rows = db.all(
+            "SELECT DISTINCT parent.version_no FROM parent"  # noqa: S608 - marks
+            " JOIN version ON version.id = parent.parent_id AND version.seq = 0"
+            " JOIN upload AS older ON older.version_no = version.no"
+            f" WHERE parent.version_no IN ({marks}) AND older.batch_seq IS NULL AND older.group_id IS NULL",
+            part,
+        )
+        found += [row[0] for row in rows]
+    return found
+
+
 def publishable_group(db: Database, now_ms: int, namespace: int | None = None) -> list[Waiting]:
     """All rows of the first transaction that may go in a batch now, in the order they were made; or none.
 
@@ -172,29 +233,42 @@ def publishable_group(db: Database, now_ms: int, namespace: int | None = None) -
 
 def group_rows(db: Database, group: GroupId) -> list[Waiting]:
     """Every row of a transaction, in the order they were made."""
-    rows = db.all("SELECT no, version_no, change FROM upload WHERE group_id = ? ORDER BY no", (group,))
+    rows = db.all(
+        "SELECT no, priority, version_no, change FROM upload WHERE group_id = ? ORDER BY no", (group,)
+    )
     return [Waiting(*row) for row in rows]
 
 
-def unsent_chunks(db: Database, now_ms: int, limit: int, namespace: int | None = None) -> list[UnsentChunk]:
-    """Chunks to send next, by (priority, age, position); each once. At most about `limit`.
+def unsent_chunks(
+    db: Database, now_ms: int, limit: int, namespace: int | None = None, *, after: Position = START
+) -> UnsentPage:
+    """Chunks to send next, by (priority, age, position), each once: of at most `limit` rows, at most `limit`.
 
     A pack file with a chunk that a newer one holds as well is not sent as it is: a put has
     sealed that chunk anew because it did not verify.
     """
+    end = _page_end(db, after, limit)
     rows = db.all(
         "SELECT upload.version_no, chunk.no, chunk.raw_length, version.size, "  # noqa: S608
         f" (SELECT max(pack_no) FROM pack_chunk JOIN pack ON pack.no = pack_no"
-        f"   WHERE pack_chunk.chunk_no = chunk.no AND has_file AND NOT {_HAS_NEWER})"
+        f"   WHERE pack_chunk.chunk_no = chunk.no AND has_file AND NOT {_HAS_NEWER}),"
+        " priority, upload.no, position"
         " FROM upload JOIN version ON version.no = upload.version_no JOIN blob ON blob.no = version.blob_no"
         " JOIN version_chunk ON version_chunk.version_no = version.no JOIN chunk ON chunk.no = chunk_no"
         " WHERE upload.batch_seq IS NULL AND next_attempt_at <= ?"
+        " AND (priority, upload.no) >= (?, ?) AND (priority, upload.no) <= (?, ?)"
+        " AND ((priority, upload.no) > (?, ?) OR position > ?)"
         f" AND (? IS NULL OR namespace_no = ? OR {_TOUCHES})"
         f" AND NOT {IS_THERE} ORDER BY priority, upload.no, position LIMIT ?",
-        (now_ms, namespace, namespace, namespace, limit),
+        (
+            *(now_ms, after.priority, after.no, *_upper(end)),
+            *(after.priority, after.no, after.chunk),
+            *(namespace, namespace, namespace, limit),
+        ),
     )
     first_of = {row[1]: row for row in reversed(rows)}
-    return [UnsentChunk(*row) for row in rows if first_of[row[1]] is row]
+    chunks = [UnsentChunk(*row[:5]) for row in rows if first_of[row[1]] is row]
+    return UnsentPage(chunks, Position(*rows[-1][5:]) if len(rows) == limit else end)
 
 
 def unannounced_packs(db: Database, limit: int) -> list[tuple[int, PackRecord]]:
@@ -223,21 +297,47 @@ def announce(db: Database, pack: int, seq: int) -> None:
     db.execute("UPDATE pack SET batch_seq = ? WHERE no = ?", (seq, pack))
 
 
-def publishable(db: Database, now_ms: int, limit: int, namespace: int | None = None) -> list[Waiting]:
+def publishable(
+    db: Database, now_ms: int, limit: int, namespace: int | None = None, *, after: Position = START
+) -> ReadyPage:
     """Rows that may go in a batch now, by (priority, age): all their content is in announced packs.
 
     None of a transaction; see `publishable_group`.
     """
+    end = _page_end(db, after, _LOOKED_AT)
     rows = db.all(
-        "SELECT upload.no, upload.version_no, change FROM upload"  # noqa: S608 - fixed text
-        " LEFT JOIN version ON version.no = upload.version_no LEFT JOIN blob ON blob.no = version.blob_no"
-        " WHERE batch_seq IS NULL AND group_id IS NULL AND next_attempt_at <= ?"
-        " AND (? IS NULL OR namespace_no = ? OR upload.version_no IS NULL)"
-        " AND NOT EXISTS (SELECT 1 FROM version_chunk WHERE version_chunk.version_no = upload.version_no"
-        f" AND NOT {_ANNOUNCED}) ORDER BY priority, upload.no LIMIT ?",
-        (now_ms, namespace, namespace, limit),
+        f"{_READY} AND (priority, upload.no) > (?, ?) AND (priority, upload.no) <= (?, ?)"
+        " ORDER BY priority, upload.no LIMIT ?",
+        (now_ms, namespace, namespace, after.priority, after.no, *_upper(end), limit),
     )
-    return [Waiting(*row) for row in rows]
+    ready = [Waiting(*row) for row in rows]
+    return ReadyPage(ready, Position(ready[-1].priority, ready[-1].no) if len(ready) == limit else end)
+
+
+def publishable_of(
+    db: Database, now_ms: int, versions: Sequence[int], namespace: int | None = None
+) -> list[Waiting]:
+    """Rows of those of these versions that may go in a batch now, by (priority, age); see `publishable`."""
+    found: list[Waiting] = []
+    for part in batched(versions, SQL_VARIABLES):
+        marks = ",".join("?" * len(part))
+        rows = db.all(f"{_READY} AND upload.version_no IN ({marks})", (now_ms, namespace, namespace, *part))
+        found += [Waiting(*row) for row in rows]
+    return sorted(found, key=lambda row: (row.priority, row.no))
+
+
+def _page_end(db: Database, after: Position, rows: int) -> Position | None:
+    """The last of some rows of the queue behind a position; None when there are no more than these."""
+    row = db.one(
+        "SELECT priority, no FROM upload WHERE batch_seq IS NULL AND (priority, no) > (?, ?)"
+        " ORDER BY priority, no LIMIT 1 OFFSET ?",
+        (after.priority, after.no, rows - 1),
+    )
+    return None if row is None else Position(*row)
+
+
+def _upper(end: Position | None) -> tuple[int, int]:
+    return (_LAST, _LAST) if end is None else (end.priority, end.no)
 
 
 def fail_uploads(

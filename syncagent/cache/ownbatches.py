@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from syncagent.cache import blobs, meta
+from syncagent.cache.chunks import SQL_VARIABLES, batched
 from syncagent.cache.db import Database, Row
 from syncagent.cache.outbox import Waiting
 from syncagent.cache.status import Event, sql_case
@@ -45,11 +46,14 @@ def store_batch(
         "INSERT INTO own_batch (device_no, seq, payload_no, object_sha256, chain) VALUES (?, ?, ?, ?, ?)",
         (device_no, seq, payload_no, object_sha256, chain),
     )
-    db.many("UPDATE upload SET batch_seq = ? WHERE no = ?", [(seq, row.no) for row in rows])
-    db.many(
+    for part in batched([row.no for row in rows], SQL_VARIABLES):
+        marks = ",".join("?" * len(part))
+        db.execute(f"UPDATE upload SET batch_seq = ? WHERE no IN ({marks})", (seq, *part))  # noqa: S608 - marks
+    db.execute(
         # One that is published once more, because the remote lost its content, keeps its first number.
-        "UPDATE version SET seq = ? WHERE no = ? AND seq = 0",
-        [(seq, row.version_no) for row in rows if row.version_no is not None],
+        "UPDATE version SET seq = ? WHERE seq = 0"
+        " AND no IN (SELECT version_no FROM upload WHERE batch_seq = ?)",
+        (seq, seq),
     )
 
 

@@ -94,7 +94,7 @@ class ChunkCompressor:
         if not chunks:
             return []
         frames = self._zstd.multi_compress_to_buffer([raw for _, raw in chunks])
-        return [_shorter(*chunk, frame.tobytes()) for chunk, frame in zip(chunks, frames, strict=True)]
+        return [_shorter(*chunk, frames[at].tobytes()) for at, chunk in enumerate(chunks)]
 
 
 def _shorter(chunk_id: ChunkId, raw: Bytes, frame: bytes) -> CompactChunk:

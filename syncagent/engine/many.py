@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from syncagent import names
-from syncagent.cache import blobs, bulk, meta, outbox
+from syncagent.cache import blobs, bulk, chunks, meta, outbox
 from syncagent.cache.bulk import SmallChunk
 from syncagent.cache.chunks import ChunkSource
 from syncagent.cache.db import Database
@@ -96,7 +96,7 @@ class _New:
         self._db = db
         self._ctx = ctx
         self._taken: list[_Item] = []
-        self._chunks: set[ChunkId] = set(bulk.known_chunks(db, [i for item in items for i in item.chunks]))
+        self._chunks: set[ChunkId] = set(chunks.find_chunks(db, [i for item in items for i in item.chunks]))
         self._blobs: set[tuple[str, str]] = set()
         for name in {item.put.namespace for item in items}:
             number = blobs.find_namespace(db, name)

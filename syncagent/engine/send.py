@@ -18,9 +18,9 @@ import anyio.to_thread
 from syncagent import names
 from syncagent.cache import chunks, outbox, stalled
 from syncagent.cache.chunks import ChunkPlaces, ChunkSource, batched
-from syncagent.cache.outbox import UnsentChunk
+from syncagent.cache.outbox import START, Position, UnsentChunk
 from syncagent.cache.packfiles import read_pack_file
-from syncagent.crypto.pack import PACK_MAX, PackSealer, SealedPack, check_pack
+from syncagent.crypto.pack import PACK_MAX, ChunkCompressor, PackSealer, SealedPack, check_pack
 from syncagent.engine.context import Context
 from syncagent.engine.gate import TransferGate
 from syncagent.engine.plan import PackPlan, plan_packs, split
@@ -38,11 +38,13 @@ from syncagent.errors import (
     SyncAgentError,
     TransientRemoteError,
 )
-from syncagent.model import PackId, PackRecord
+from syncagent.model import ChunkId, PackId, PackRecord
 from syncagent.remote.base import Remote
 
 CHUNKS_A_ROUND = 20_000
 """Chunks planned together: some 1 MiB of rows, and at least five packs of small blobs."""
+CHUNKS_A_READ = 500
+"""Chunks, and rows of the queue, looked at in one go: about 3 ms."""
 PACKS_A_ROUND = 16
 """Packs between two batches: about 128 MiB, so that receivers can begin while a long send runs."""
 ROWS_AT_ONCE = 64
@@ -91,6 +93,7 @@ class Sender:
             self._failed |= later
             await self._send_packs()
             if later:
+                await self._publisher.flush()  # before those are tried that may end the sync again
                 self._failed -= later
                 await self._send_packs()
             await self._publisher.flush()
@@ -115,28 +118,49 @@ class Sender:
             )
 
     async def _send_packs(self) -> None:
-        while plans := await self._plan():
-            for part in batched(plans.packs, PACKS_A_ROUND):
-                jobs = [partial(self._send, plan, plans.chunks) for plan in part]
-                await run_together([*jobs, self._publisher.flush])
+        """Once through the queue: what is put meanwhile may wait for the next sync, or this one never ends.
 
-    async def _plan(self) -> "_Round | None":
-        unsent = await self._ctx.cache.read(
-            partial(
-                outbox.unsent_chunks,
-                now_ms=self._ctx.now_ms(),
-                limit=CHUNKS_A_ROUND,
-                namespace=self._namespace,
-            ),
-            background=True,
-        )
-        # What has failed in this run waits for the next one, whatever the clock says meanwhile.
-        unsent = [chunk for chunk in unsent if chunk.version_no not in self._failed]
-        if not unsent:
-            return None
-        packs = plan_packs(unsent)
-        self._meter.expect(len({chunk.version_no for chunk in unsent}), sum(p.size_bytes for p in packs))
-        return _Round(unsent, packs)
+        Once more after a failure: what failed may have been to bring a chunk that others need too.
+        """
+        failed = -1
+        while failed < len(self._failed):
+            failed = len(self._failed)
+            after: Position | None = START
+            while after is not None:
+                plans = await self._plan(after)
+                for part in batched(plans.packs, PACKS_A_ROUND):
+                    jobs = [partial(self._send_and_offer, plan, plans.chunks) for plan in part]
+                    await run_together([*jobs, self._publisher.flush_offered])
+                after = plans.next
+
+    async def _plan(self, after: Position) -> "_Round":
+        unsent: dict[int, UnsentChunk] = {}
+        position: Position | None = after
+        while position is not None and len(unsent) < CHUNKS_A_ROUND:
+            page = await self._ctx.cache.read(
+                partial(
+                    outbox.unsent_chunks,
+                    now_ms=self._ctx.now_ms(),
+                    limit=CHUNKS_A_READ,
+                    namespace=self._namespace,
+                    after=position,
+                ),
+                background=True,
+            )
+            for chunk in page.chunks:
+                # What has failed in this run waits for the next one, whatever the clock says meanwhile.
+                if chunk.version_no not in self._failed:
+                    unsent.setdefault(chunk.chunk_no, chunk)
+            position = page.next
+        planned = list(unsent.values())
+        packs = plan_packs(planned)
+        if packs:
+            self._meter.expect(len({chunk.version_no for chunk in planned}), sum(p.size_bytes for p in packs))
+        return _Round(planned, packs, position)
+
+    async def _send_and_offer(self, plan: PackPlan, unsent: Sequence[UnsentChunk]) -> None:
+        await self._send(plan, unsent)
+        await self._publisher.offer(plan.versions)
 
     async def _send(self, plan: PackPlan, unsent: Sequence[UnsentChunk]) -> None:
         try:
@@ -245,6 +269,7 @@ class _Aside:
 class _Round:
     chunks: Sequence[UnsentChunk]
     packs: Sequence[PackPlan]
+    next: Position | None
 
 
 @dataclass(slots=True)
@@ -253,18 +278,21 @@ class _Sealing:
 
     sealer: PackSealer
     source: ChunkSource
+    compressor: ChunkCompressor = field(default_factory=ChunkCompressor)
     parts: list[bytes] = field(default_factory=list)
     unreadable: dict[int, SyncAgentError] = field(default_factory=dict)
 
 
 def _seal_some(sealing: _Sealing, found: Sequence[ChunkPlaces]) -> None:
+    contents: list[tuple[ChunkId, bytes]] = []
     for place in found:
         try:
-            content = sealing.source.read(place)
+            contents.append((place.id, sealing.source.read(place)))
         except (CacheDamaged, SourceChanged) as exc:
             sealing.unreadable[place.no] = exc
-            continue
-        sealing.parts.append(sealing.sealer.seal(place.id, content))
+    sealing.parts += [
+        sealing.sealer.seal_compact(chunk) for chunk in sealing.compressor.compact_many(contents)
+    ]
 
 
 def _finish(sealing: _Sealing) -> SealedPack:

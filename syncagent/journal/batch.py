@@ -210,27 +210,38 @@ _T = TypeVar("_T")
 _K = TypeVar("_K", bound=bytes | str)
 _V = TypeVar("_V")
 
+_VERSION_KIND = b"\x92" + msgspec.msgpack.encode("version")
+"""How an array of two begins whose first element is the kind's name."""
 _encode: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
 _batches = msgspec.msgpack.Decoder(Batch)
 _changes: msgspec.msgpack.Decoder[Change] = msgspec.msgpack.Decoder(Change)
 _versions = msgspec.msgpack.Decoder(Version)
 
 
-def encode_batch(batch: Batch) -> bytes:
+def encode_batch(batch: Batch, encoded: Iterable[bytes] = ()) -> bytes:
     """The msgpack of a batch, equal for equal batches.
 
     It is read back before it is returned: a batch that no device could read would stop a journal for good.
+
+    Args:
+        batch: the batch.
+        encoded: further changes, that come after its own, as `encode_change` or `version_change` gave them.
 
     Raises:
         LimitExceeded, Tampered, TooNew: what `decode_batch` would raise.
     """
     _check_batch(batch)
+    changes = [_encode(_with_sorted_keys(change)) for change in batch.changes]
     data = _encode(
-        msgspec.structs.replace(
-            batch, heads=_by_key(batch.heads), changes=tuple(_with_sorted_keys(c) for c in batch.changes)
+        (
+            batch.hlc,
+            batch.chain_before,
+            _by_key(batch.heads),
+            batch.packs,
+            [msgspec.Raw(change) for change in (*changes, *encoded)],
         )
     )
-    _read_batch(data)
+    decode_batch(data)
     return data
 
 
@@ -249,6 +260,11 @@ def encode_change(change: Change) -> bytes:
     """The msgpack of one change, equal for equal changes. Raises what `check_change` raises."""
     check_change(change)
     return _encode(_with_sorted_keys(change))
+
+
+def version_change(version: bytes) -> bytes:
+    """The msgpack of a `version` change, from that of its version."""
+    return _VERSION_KIND + version
 
 
 def decode_change(data: bytes) -> Change:

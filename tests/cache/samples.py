@@ -160,7 +160,7 @@ class Desk:
         """Do as if a batch of what is publishable had been cut; its number, 0 when there was nothing."""
         seq = ownbatches.last_own_seq(self.db) + 1
         self.cut_packs(seq)
-        rows = outbox.publishable(self.db, self.now_ms, limit)
+        rows = outbox.publishable(self.db, self.now_ms, limit).rows
         if not rows:
             return 0
         ownbatches.store_batch(

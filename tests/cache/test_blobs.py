@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+import msgspec
 import pytest
 
 from syncagent.cache import blobs, chunks, journals, ownbatches
@@ -17,6 +18,7 @@ from syncagent.engine.heads import add_version
 from syncagent.engine.local import Put
 from syncagent.engine.publish import fold
 from syncagent.errors import BlobExists, BlobNotFound, CacheDamaged, SourceChanged
+from syncagent.journal.batch import encode_version
 from syncagent.model import CHUNK_SIZE, DeviceId, GroupId, Parent, SyncStatus, VaultId, Version
 
 from .samples import NOW_MS, Desk, content
@@ -84,6 +86,29 @@ def test_a_version_comes_back_as_it_was_stored(desk: Desk) -> None:
     assert loaded == version and loaded.content == version.content and loaded.hlc == version.hlc
     assert blobs.same_fields(desk.db, number, version)
     assert not blobs.same_fields(desk.db, number, arrived(1))
+
+
+def test_versions_are_stored_as_the_journal_holds_them(desk: Desk) -> None:
+    """So that a batch is made of what is stored."""
+    desk.put("a", b"1")
+    metadata = {"é": 1, "z": True, "a": 1.5, "aa": b"", "\U0001f600": "x", "￿": -1, "": 2}
+    for number, some in enumerate(({}, metadata, dict(reversed(metadata.items())))):
+        version = msgspec.structs.replace(arrived(number), metadata=some)
+        add_version(desk.db, version, device=OTHER, seq=1, status=SyncStatus.SYNCED, chunks=[])
+        stored = blobs.packed_versions(desk.db, [desk.number(version)])
+        assert stored == {desk.number(version): encode_version(version)}
+
+
+def test_stored_bytes_of_many_versions_are_given_without_the_damaged_ones(desk: Desk) -> None:
+    versions = [desk.number(desk.put(f"{i}", b"%d" % i)) for i in range(5)]
+    for number, sql in (
+        (versions[1], "UPDATE packed SET bytes = zeroblob(length(bytes)) WHERE no = ?"),
+        (versions[3], "DELETE FROM packed WHERE no = ?"),
+    ):
+        desk.db.execute(sql, (desk.db.scalar("SELECT packed_no FROM version WHERE no = ?", (number,)),))
+    for desk.db.is_suspect in (False, True):
+        assert list(blobs.packed_versions(desk.db, versions)) == [versions[0], versions[2], versions[4]]
+    desk.db.is_suspect = False
 
 
 @pytest.mark.parametrize("sql", ["UPDATE packed SET bytes = zeroblob(length(bytes))", "DELETE FROM packed"])

@@ -245,13 +245,20 @@ def test_due_downloads_are_read_in_order(large: Recording, namespace: int | None
 
 @pytest.mark.parametrize("namespace", [None, 1])
 def test_publishable_rows_are_read_in_order(large: Recording, namespace: int | None) -> None:
-    assert len(outbox.publishable(large, NOW_MS, 1000, namespace)) == 1000
+    first = outbox.publishable(large, NOW_MS, 1000, namespace)
+    assert len(first.rows) == 1000 and first.next is not None
+    assert len(outbox.publishable(large, NOW_MS, 500, namespace, after=first.next).rows) == 0
+    assert len(outbox.publishable_of(large, NOW_MS, range(9), namespace)) == 0
+    assert outbox.replacing(large, range(9)) == []
     check(large)
 
 
 @pytest.mark.parametrize("namespace", [None, 1])
 def test_unsent_chunks_are_read_in_order(large: Recording, namespace: int | None) -> None:
-    assert len(outbox.unsent_chunks(large, NOW_MS, 1000, namespace)) == 1000
+    first = outbox.unsent_chunks(large, NOW_MS, 1000, namespace)
+    assert len(first.chunks) == 800, "of 1000 rows, a fifth of which is at the remote"
+    assert first.next is not None
+    assert outbox.unsent_chunks(large, NOW_MS, 1000, namespace, after=first.next).chunks
     check(large)
 
 

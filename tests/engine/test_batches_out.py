@@ -40,6 +40,10 @@ async def _nothing(seconds: float) -> None:
     return None
 
 
+async def nothing(call: Call) -> None:
+    return None
+
+
 def stop(scope: anyio.CancelScope, method: str, prefix: str) -> Hook:
     """A hook that cancels a scope at a matching call, as a process that is stopped there."""
 
@@ -90,6 +94,38 @@ async def test_every_pack_is_put_before_a_batch_names_it_and_numbers_have_no_gap
         assert len(own) > 4, "a long send publishes as it goes"
         ids = await published(world, vault)
         assert sorted(ids) == sorted(set(ids)) and len(ids) == 1120
+        assert set((await statuses(vault)).values()) == {"SYNCED"}
+
+
+async def test_batches_go_out_while_packs_are_still_being_sent(world: World) -> None:
+    remote = world.remote()
+    async with world.open("a", remote, transfers=1) as vault:
+        await vault.namespace("notes").put_many([(f"{i}", b"%d" % i) for i in range(9000)])
+        await vault.sync()
+        done = remote.called("put")
+        packs = [at for at, name in enumerate(done) if name.startswith(names.PACKS)]
+        journal = [at for at, name in enumerate(done) if name.startswith(names.JOURNAL)]
+        assert packs[0] < journal[0] < packs[-1]
+        assert len(await published(world, vault)) == 9000
+        assert len(journal) < 9 + 4, "and they are full"
+
+
+async def test_a_sync_ends_though_puts_go_on(world: World) -> None:
+    remote = world.remote()
+    async with world.open("a", remote) as vault:
+        notes = vault.namespace("notes")
+        await notes.put("first", b"first")
+
+        async def put_another(call: Call) -> None:
+            if call.method == "put" and len(remote.called("put")) < 50:
+                await notes.put(f"{len(remote.called('put'))}", call.name.encode())
+
+        remote.before = put_another
+        report = await vault.sync()
+        assert report.sent >= 1 and len(remote.called("put")) < 20
+        assert (await statuses(vault))["first"] == "SYNCED"
+        remote.before = nothing
+        await vault.sync()
         assert set((await statuses(vault)).values()) == {"SYNCED"}
 
 

@@ -47,6 +47,7 @@ from syncagent.journal.batch import (
     encode_batch,
     encode_change,
     encode_version,
+    version_change,
 )
 from syncagent.model import (
     CHUNK_SIZE,
@@ -191,6 +192,21 @@ def test_equal_values_have_equal_bytes() -> None:
         for change in (VersionChange(backwards), *CHANGES[1:])
     )
     assert encode_batch(msgspec.structs.replace(BATCH, heads=heads, changes=changes)) == encode_batch(BATCH)
+
+
+def test_changes_that_are_encoded_already_make_the_same_batch() -> None:
+    for split in range(len(CHANGES) + 1):
+        batch = msgspec.structs.replace(BATCH, changes=CHANGES[:split])
+        assert encode_batch(batch, [encode_change(change) for change in CHANGES[split:]]) == encode_batch(
+            BATCH
+        )
+    assert version_change(encode_version(VERSION)) == encode_change(VersionChange(VERSION))
+
+
+@pytest.mark.parametrize("encoded", [b"", b"\xc0", b"\xc0\xc0", encode_change(CHANGES[0]) * 2])
+def test_what_is_no_change_makes_no_batch(encoded: bytes) -> None:
+    with pytest.raises((Tampered, TooNew)):
+        encode_batch(BATCH, [encoded])
 
 
 Edit = Callable[[list[Any]], object]

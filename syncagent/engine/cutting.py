@@ -1,0 +1,233 @@
+"""Cutting a batch: which waiting rows it holds, its bytes, and what is noted of it, in one transaction.
+
+The packs that no batch has named yet go in first; then a whole transaction (a group), if one is ready, or
+else single rows whose content is in packs that this or an earlier batch names.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from syncagent import names
+from syncagent.cache import alarms, blobs, journals, meta, outbox, ownbatches
+from syncagent.cache.db import Database
+from syncagent.cache.outbox import START, Position, ReadyPage, Waiting
+from syncagent.cache.ownbatches import OwnBatch
+from syncagent.crypto.keys import VaultKeys
+from syncagent.crypto.sealed import seal_object
+from syncagent.engine.apply import alarm
+from syncagent.engine.backoff import GIVEN_UP_S
+from syncagent.engine.heads import fold_pair
+from syncagent.errors import CacheDamaged, LimitExceeded, OpenError, TooNew
+from syncagent.journal.batch import (
+    ENVELOPE_BYTES,
+    MAX_CHANGES,
+    MAX_TRANSACTION_BYTES,
+    Batch,
+    Head,
+    cut,
+    decode_change,
+    encode_batch,
+    version_change,
+)
+from syncagent.journal.chain import chain_next, chain_start
+from syncagent.journal.clock import tick
+from syncagent.model import DeviceId, PackRecord
+
+ACKNOWLEDGE_MS = 24 * 3600 * 1000
+"""A device that has read others and published nothing for so long says how far it has read."""
+_PACK_ROWS_BYTES = 192 << 10
+"""What packs may take of a batch, leaving room for changes."""
+_GROUP_BYTES = MAX_TRANSACTION_BYTES - ENVELOPE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """What cutting needs: the keys to seal with, and the time."""
+
+    keys: VaultKeys
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The next batch, if anything is ready, and versions whose rows could not be read for it.
+
+    `next` is where the next one is to be looked for, None when there is none; `left` are the versions
+    asked for that had no room.
+    """
+
+    batch: OwnBatch | None
+    damaged: Sequence[int] = ()
+    next: Position | None = None
+    left: Sequence[int] = ()
+
+
+def cut_batch(
+    db: Database,
+    *,
+    author: Author,
+    namespace: int | None,
+    after: Position = START,
+    versions: Sequence[int] | None = None,
+) -> Cut:
+    """Cut, seal and keep the next batch, where anything is ready.
+
+    Args:
+        db: the cache, in a transaction.
+        author: who seals it, and when.
+        namespace: only of this one.
+        after: only what waits behind it in the queue.
+        versions: only these, wherever they wait; no transactions.
+    """
+    pending = ownbatches.unconfirmed_batch(db)
+    if pending is not None:
+        return Cut(pending, next=after, left=versions or ())  # an interruption left it there
+    device = meta.device_id(db)
+    seq = ownbatches.last_own_seq(db) + 1
+    packs = _take_packs(db, seq)
+    packs_bytes = sum(50 * len(record.chunks) + 100 for record in packs)
+    taken = None
+    if versions is None:
+        taken = _take_group(db, author.now_ms, packs_bytes, namespace)
+        if taken is None:
+            page = outbox.publishable(db, author.now_ms, MAX_CHANGES, namespace, after=after)
+    else:
+        page = ReadyPage(outbox.publishable_of(db, author.now_ms, versions, namespace), None)
+    if taken is None:
+        taken = _take_changes(db, page, packs_bytes, author.now_ms)
+    # Packs that have just been named may make rows ready that were passed by, and a whole transaction too.
+    next_ = after if packs or taken.is_group else taken.next
+    if not taken.rows and not packs and not _owes_acknowledgement(db, author):
+        return Cut(None, taken.damaged, next_)
+    hlc = tick(meta.hlc(db), author.now_ms)
+    chain_before = _chain_before(db, device, seq)
+    heads = {
+        other: Head(head_seq, chain) for other, head_seq, chain in journals.unannounced_heads(db, device)
+    }
+    payload = encode_batch(Batch(hlc, chain_before, heads, tuple(packs), ()), taken.changes)
+    sealed = seal_object(author.keys, names.batch_object(device, seq), payload)
+    digest = hashlib.sha256(sealed).digest()
+    chain = chain_next(chain_before, digest)
+    meta.put(db, meta.HLC, hlc)
+    ownbatches.store_batch(db, seq=seq, sealed=sealed, object_sha256=digest, chain=chain, rows=taken.rows)
+    journals.announce_heads(db, device)
+    return Cut(OwnBatch(device, seq, sealed, chain), taken.damaged, next_, taken.left)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """Rows for a batch with their encoded changes, versions that could not be read or had no room.
+
+    `next` is the place in the queue behind the rows.
+    """
+
+    rows: Sequence[Waiting] = ()
+    changes: Sequence[bytes] = ()
+    damaged: Sequence[int] = ()
+    left: Sequence[int] = ()
+    next: Position | None = None
+    is_group: bool = False
+
+
+def _take_packs(db: Database, seq: int) -> list[PackRecord]:
+    taken: list[PackRecord] = []
+    size = 0
+    for number, record in outbox.unannounced_packs(db, limit=256):
+        size += 50 * len(record.chunks) + 100
+        if taken and size > _PACK_ROWS_BYTES:
+            break
+        outbox.announce(db, number, seq)
+        taken.append(record)
+    return taken
+
+
+def _take_group(db: Database, now_ms: int, packs_bytes: int, namespace: int | None) -> _Taken | None:
+    """A whole transaction, if one can go out now; never a part of one."""
+    rows = outbox.publishable_group(db, now_ms, namespace)
+    if not rows:
+        return None
+    changes = _changes(db, rows)
+    if len(changes) < len(rows):  # the others wait for what cannot be read
+        return _Taken(damaged=_set_aside(db, rows, changes, now_ms), is_group=True)
+    if packs_bytes and packs_bytes + sum(map(len, changes.values())) > _GROUP_BYTES:
+        return None  # the packs go first, in a batch of their own
+    return _Taken(rows, [changes[row.no] for row in rows], is_group=True)
+
+
+def _take_changes(db: Database, page: ReadyPage, packs_bytes: int, now_ms: int) -> _Taken:
+    folded: set[int] = set()
+    for version in outbox.replacing(db, _versions(page.rows)):
+        if version not in folded:
+            folded |= _fold_into(db, version)
+    rows = [row for row in page.rows if row.version_no not in folded]
+    changes = _changes(db, rows)
+    damaged = _set_aside(db, rows, changes, now_ms)
+    rows = [row for row in rows if row.no in changes]
+    count = cut([len(changes[row.no]) for row in rows], envelope_bytes=packs_bytes)
+    taken, left = rows[:count], rows[count:]
+    return _Taken(
+        taken,
+        [changes[row.no] for row in taken],
+        damaged,
+        _versions(left),
+        Position(taken[-1].priority, taken[-1].no) if left else page.next,
+    )
+
+
+def _changes(db: Database, rows: Sequence[Waiting]) -> dict[int, bytes]:
+    """The encoded change of each row, by its number; without those that are damaged."""
+    packed = blobs.packed_versions(db, _versions(rows))
+    changes: dict[int, bytes] = {}
+    for row in rows:
+        if row.change is not None:
+            with contextlib.suppress(OpenError, TooNew, LimitExceeded):
+                decode_change(row.change)
+                changes[row.no] = row.change
+        elif row.version_no in packed:
+            changes[row.no] = version_change(packed[row.version_no])
+    return changes
+
+
+def _set_aside(db: Database, rows: Sequence[Waiting], changes: Mapping[int, bytes], now_ms: int) -> list[int]:
+    """The versions that cannot be read. A change without content waits here, and a report tells of it."""
+    damaged = [row for row in rows if row.no not in changes]
+    for row in damaged:
+        if row.version_no is None:
+            error = CacheDamaged("a change without content, kept to be sent, cannot be read")
+            alarms.keep(db, [alarm(error, f"change {row.no}")])
+            until_ms = now_ms + int(GIVEN_UP_S * 1000)
+            outbox.put_off(db, row.no, error=f"CacheDamaged: {error}", until_ms=until_ms)
+    return _versions(damaged)
+
+
+def _versions(rows: Sequence[Waiting]) -> list[int]:
+    return [row.version_no for row in rows if row.version_no is not None]
+
+
+def _chain_before(db: Database, device: DeviceId, seq: int) -> bytes:
+    if seq == 1:
+        return chain_start(meta.vault_id(db), device)
+    chain = ownbatches.own_chain(db, device, seq - 1)
+    assert chain is not None, "batches are numbered without a gap"
+    return chain
+
+
+def _owes_acknowledgement(db: Database, author: Author) -> bool:
+    if not journals.unannounced_heads(db, meta.device_id(db)):
+        return False
+    last = meta.find_int(db, meta.LAST_PUBLISHED_AT) or meta.find_int(db, meta.JOINED_AT) or 0
+    return author.now_ms - last >= ACKNOWLEDGE_MS
+
+
+def _fold_into(db: Database, newer_no: int) -> set[int]:
+    """Fold all that a version about to be published replaces, also what was replaced since `fold` ran.
+
+    Published alone, it would name a version that others do not know and that this device may never be
+    able to send.
+    """
+    dropped: set[int] = set()
+    while folded := [no for no in outbox.superseded_by(db, newer_no) if fold_pair(db, no, newer_no)]:
+        dropped.update(folded)
+    return dropped
