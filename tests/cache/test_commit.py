@@ -59,18 +59,27 @@ class Gate:
     """An operation that keeps the cache thread until everybody has queued."""
 
     def __init__(self) -> None:
+        self._held = threading.Event()
         self._opened = threading.Event()
 
     def hold(self, db: Database) -> str:
+        self._held.set()
         assert self._opened.wait(30)
         return "held"
+
+    async def wait_held(self) -> None:
+        """Until the thread is in it: what is queued from now on is in a later group."""
+        assert await anyio.to_thread.run_sync(self._held.wait, 30)
 
     def open(self) -> None:
         self._opened.set()
 
 
 @pytest.fixture
-def counted(tmp_path: Path) -> Counted:
+def counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counted:
+    # On a busy machine one insert may take longer than a group is given: what is one group must not depend
+    # on that. The tests of the time itself set their own.
+    monkeypatch.setattr("syncagent.cache.commit.GROUP_S", 60.0)
     (tmp_path / "cache.db").touch()
     db = Counted(tmp_path / "cache.db", KEY)
     db.open()
@@ -109,7 +118,7 @@ async def together(
     with anyio.fail_after(30):
         async with anyio.create_task_group() as group:
             group.start_soon(cache.read, gate.hold)
-            await anyio.wait_all_tasks_blocked()
+            await gate.wait_held()
             for index, operation in enumerate(operations):
                 group.start_soon(write, index, operation)
             await anyio.wait_all_tasks_blocked()
@@ -152,7 +161,7 @@ async def test_what_is_queued_together_is_one_transaction(counted: Counted) -> N
     before = counted.commits
     quick = [partial(insert, value=value) for value in range(32)]
     assert await together(cache, *quick) == list(range(32))
-    assert counted.commits - before <= 8, "5 ms a transaction may split them"
+    assert counted.commits - before == 1
     assert other.scalar("PRAGMA data_version") != version
     other.close()
     await cache.aclose()
@@ -172,8 +181,7 @@ async def test_a_transaction_takes_no_more_than_its_time(
     await cache.aclose()
 
 
-async def test_a_group_has_a_size(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syncagent.cache.commit.GROUP_S", 60.0)
+async def test_a_group_has_a_size(counted: Counted) -> None:
     cache = Cache(counted)
     before = counted.commits
     await together(cache, *(partial(insert, value=value) for value in range(2 * GROUP_SIZE + 1)))
@@ -230,7 +238,7 @@ async def each(cache: Cache, operation: Callable[[Database, Sequence[int]], list
     with anyio.fail_after(30):
         async with anyio.create_task_group() as group:
             group.start_soon(cache.read, gate.hold)
-            await anyio.wait_all_tasks_blocked()
+            await gate.wait_held()
             group.start_soon(cache.write, partial(insert, value=1000))
             await anyio.wait_all_tasks_blocked()
             for item in range(count):
@@ -313,7 +321,7 @@ async def test_a_reader_in_the_group_does_not_see_what_is_not_committed(counted:
     with anyio.fail_after(30):
         async with anyio.create_task_group() as group:
             group.start_soon(cache.read, gate.hold)
-            await anyio.wait_all_tasks_blocked()
+            await gate.wait_held()
             group.start_soon(write)
             await anyio.wait_all_tasks_blocked()
             group.start_soon(read)
@@ -443,7 +451,7 @@ async def test_a_cancelled_waiter_stops_nobody(counted: Counted) -> None:
     with anyio.fail_after(30):
         async with anyio.create_task_group() as group:
             group.start_soon(cache.read, gate.hold)
-            await anyio.wait_all_tasks_blocked()
+            await gate.wait_held()
             async with anyio.create_task_group() as waiting:
                 waiting.start_soon(cache.write, partial(insert, value=1))
                 await anyio.wait_all_tasks_blocked()
@@ -469,7 +477,7 @@ async def test_a_cancelled_leader_finishes_its_group(counted: Counted) -> None:
     with anyio.fail_after(30):
         async with anyio.create_task_group() as group, anyio.create_task_group() as leading:
             leading.start_soon(cache.write, held)
-            await anyio.wait_all_tasks_blocked()
+            await gate.wait_held()
             group.start_soon(wait, 2)
             group.start_soon(wait, 3)
             await anyio.wait_all_tasks_blocked()
@@ -606,7 +614,7 @@ async def test_a_leader_that_gives_up_while_waiting_to_lead_hands_over(counted: 
     with anyio.fail_after(30):
         async with anyio.create_task_group() as group:
             group.start_soon(cache.read, gate.hold)
-            await anyio.wait_all_tasks_blocked()
+            await gate.wait_held()
             for value in range(3):
                 group.start_soon(cache.write, partial(insert, value=value))
             await anyio.wait_all_tasks_blocked()
@@ -630,7 +638,7 @@ async def test_neither_interactive_nor_background_work_starves(counted: Counted)
     with anyio.fail_after(30):
         async with anyio.create_task_group() as group:
             group.start_soon(cache.read, gate.hold)
-            await anyio.wait_all_tasks_blocked()
+            await gate.wait_held()
             for kind in "b" * 4 + "i" * (3 * GROUP_SIZE):
                 group.start_soon(submit, kind)
             await anyio.wait_all_tasks_blocked()
