@@ -15,6 +15,7 @@ import syncagent
 from syncagent.cache.profile import Credential, Profile, open_slots, read_slots
 from syncagent.crypto.keys import RootSecret
 from syncagent.remote.memory import MemoryStore, named_store
+from tests.engine.packdisk import PackDisk
 from tests.engine.world import PASSPHRASE, World
 
 DEVICES = ("a", "b", "c")
@@ -54,3 +55,10 @@ def world(template: World, tmp_path: Path) -> World:
     folder = tmp_path / "world"
     shutil.copytree(template.folder, folder)
     return World(folder, MemoryStore(objects=dict(template.store.objects)), template.root)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[PackDisk]:
+    disk = PackDisk(monkeypatch)
+    yield disk
+    disk.release()

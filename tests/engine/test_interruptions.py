@@ -2,17 +2,21 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 
 from syncagent import names
+from syncagent.engine.fetch import Fetcher
+from syncagent.engine.report import Meter, Tally
 from syncagent.errors import Unreachable
 from syncagent.remote.directory import DirectoryRemote
 from syncagent.vault import Vault
 from tests.engine.test_rollback import contents, is_quiet
-from tests.engine.world import Call, LedRemote, World, kinds, rows, statuses
+from tests.engine.threads import CuttingLimiter, open_packs
+from tests.engine.world import Call, Fails, LedRemote, World, kinds, rows, statuses
 
 pytestmark = pytest.mark.anyio
 
@@ -211,6 +215,46 @@ async def test_a_gibibyte_cut_off_in_the_middle_repeats_at_most_four_packs(
         sent.update(remote.called("put", names.PACKS))
     assert len(sent) == 128
     assert sum(sent.values()) - len(sent) <= 2 * 4
+
+
+@pytest.mark.parametrize("is_after", [False, True], ids=["before", "after"])
+async def test_a_fetch_cut_off_at_every_thread_leaves_none_at_work_and_ends_whole(
+    world: World, is_after: bool
+) -> None:
+    data = random.Random(15).randbytes(27 << 20)
+    await world.put_and_sync("a", x=data)
+    remote = world.remote()
+    remote.before = Fails(Unreachable("gone"), "get", names.PACKS)
+    async with world.open("b", remote) as vault:
+        with pytest.raises(Unreachable):
+            await vault.sync()
+        remote.before = Fails(Unreachable("gone"), "put", times=0)
+        ctx, engine = vault.parts()
+        [(version,)] = await rows(vault, "SELECT winner_no FROM blob WHERE id = 'x'")
+        assert isinstance(version, int)
+        at = 0
+        while True:
+            at += 1
+            limiter = CuttingLimiter(at, is_after=is_after)
+            fetcher = Fetcher(
+                replace(ctx, workers=limiter),
+                remote,
+                engine._gate,
+                Tally(),
+                Meter("fetch", None),
+                interactive=True,
+            )
+            with limiter.scope:
+                await fetcher.fetch([version])
+            assert limiter.borrowed_tokens == 0
+            assert open_packs(world, "b") == []
+            assert not list((world.folder / "b" / "packs").glob("*.tmp"))
+            if not limiter.has_cut:
+                break
+        assert at > 1
+        stored = {path.name for path in (world.folder / "b" / "packs").iterdir()}
+        assert stored == {name.removeprefix(names.PACKS) for name in world.names(names.PACKS)}
+        assert await contents(vault) == {"x": data}
 
 
 async def _gone(call: Call) -> None:

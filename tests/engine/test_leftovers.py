@@ -12,8 +12,10 @@ import pytest
 import syncagent
 from syncagent.cache.sweep import GRACE_S
 from syncagent.errors import SourceChanged
+from tests.engine.packdisk import PackDisk
 from tests.engine.place import Place
 from tests.engine.test_rollback import contents
+from tests.engine.threads import with_threads
 from tests.engine.world import World, rows
 
 pytestmark = pytest.mark.anyio
@@ -95,6 +97,31 @@ async def test_a_put_whose_files_were_swept_while_it_ran_fails_and_says_so(world
         with pytest.raises(SourceChanged, match="gone from the disk"):
             await vault.namespace("notes").put("x", pieces())
         assert await contents(vault) == {"before": b"x"}
+
+
+async def test_what_a_crash_leaves_of_a_large_put_is_no_blob_and_goes_after_a_day(
+    world: World, disk: PackDisk
+) -> None:
+    async with world.open("a") as vault:
+        notes = with_threads(vault, anyio.CapacityLimiter(8))
+        await notes.put("before", LARGE)
+        disk.hold(after=3)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(notes.put, "x", random.Random(2).randbytes(40 << 20))
+            await disk.wait_held(6)
+            world.clone("a", "crashed")  # two packs have their names, three are being written
+            disk.release()
+    files = sorted(path.suffix for path in packs(world, "crashed").iterdir())
+    assert files == [""] * 3 + [".tmp"] * 3
+    async with world.open("crashed") as vault:
+        assert await contents(vault) == {"before": LARGE}
+        await vault.sync()
+        assert len(list(packs(world, "crashed").iterdir())) == 6
+        age(*packs(world, "crashed").iterdir())
+        world.clock.now += DAY_S
+        await vault.sync()
+        assert len(list(packs(world, "crashed").iterdir())) == 1
+        assert await contents(vault) == {"before": LARGE}
 
 
 async def test_profiles_that_were_never_finished_go_with_the_next_attempt(tmp_path: Path) -> None:

@@ -1,10 +1,8 @@
 """Large content on its way into pack files: bounded, and cut off at every stage without leaving anything."""
 
 import asyncio
-import os
 import random
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import anyio
@@ -15,6 +13,7 @@ from syncagent.errors import CacheFull, SourceChanged
 from syncagent.model import PackId
 from syncagent.namespace import Namespace
 from syncagent.vault import Vault
+from tests.engine.packdisk import PackDisk
 from tests.engine.test_large_content import ChangingPath, grow, pack_files, rewrite, shrink
 from tests.engine.test_rollback import contents
 from tests.engine.threads import CuttingLimiter, context, is_idle, open_packs, with_threads
@@ -25,53 +24,6 @@ pytestmark = pytest.mark.anyio
 MIB = 1 << 20
 PACKS = 5
 DATA = random.Random(20).randbytes(PACKS * 8 * MIB)
-
-
-class PackDisk:
-    """Holds or fails the fsync of pack files under their temporary names."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._fsync = os.fsync
-        self._lock = threading.Lock()
-        self._go_on = threading.Event()
-        self._go_on.set()
-        self.begun = 0
-        self.fails_at = -1
-        self.is_folder_broken = False
-        monkeypatch.setattr(os, "fsync", self._hooked)
-
-    def hold(self) -> None:
-        self._go_on.clear()
-
-    def release(self) -> None:
-        self._go_on.set()
-
-    async def wait_held(self, count: int) -> None:
-        """Wait until so many packs have been held, and nothing else goes on."""
-        with anyio.fail_after(30):
-            while self.begun < count:
-                await anyio.sleep(0.001)
-        await anyio.wait_all_tasks_blocked()
-
-    def _hooked(self, descriptor: int) -> None:
-        path = Path(f"/proc/self/fd/{descriptor}").readlink()
-        if path.name == "packs" and self.is_folder_broken:
-            raise OSError(28, "No space left on device")
-        if path.suffix == ".tmp":
-            with self._lock:
-                self.begun += 1
-                number = self.begun
-            assert self._go_on.wait(30)
-            if number == self.fails_at:
-                raise OSError(28, "No space left on device")
-        self._fsync(descriptor)
-
-
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[PackDisk]:
-    disk = PackDisk(monkeypatch)
-    yield disk
-    disk.release()
 
 
 async def nothing_is_left(world: World, vault: Vault, notes: Namespace) -> None:

@@ -22,9 +22,9 @@ def context(notes: Namespace) -> Context:
     return notes._ctx
 
 
-def open_packs(world: World) -> list[str]:
-    """Files of the folder of packs that this process has open."""
-    folder = str(world.folder / "a" / "packs")
+def open_packs(world: World, device: str = "a") -> list[str]:
+    """Files of a device's folder of packs that this process has open."""
+    folder = str(world.folder / device / "packs")
     links = []
     for descriptor in Path("/proc/self/fd").iterdir():
         try:
