@@ -215,11 +215,16 @@ class JoinedVault:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something in a sync that must not pass in silence: `kind` is the class name of the error."""
+    """Something in a sync that must not pass in silence: `kind` is the class name of the error.
+
+    `safe` and `todo` say what is still true of the data and what to do, as an error's do.
+    """
 
     kind: str
     subject: str
     message: str
+    safe: str = ""
+    todo: str = ""
 
 
 @dataclass(frozen=True, slots=True)

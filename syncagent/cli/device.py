@@ -8,7 +8,7 @@ from syncagent.cli.text import counted, escaped, from_argument
 from syncagent.model import DeviceInfo
 
 
-@click.group()
+@click.group(no_args_is_help=False)
 def device() -> None:
     """List, rename and remove the devices of the vault."""
 

@@ -125,9 +125,7 @@ def tell_alarms(alarms: "Iterable[Alarm]", output: Output) -> int:
         kind = _KINDS.get(alarm.kind)
         # An alarm of a class that is not known here is still an alarm.
         codes.append(ALARM if kind is None else code_of(kind))
-        safe = "" if kind is None else kind.default_safe
-        todo = "" if kind is None else kind.default_todo
-        output.complain(joined(f"{alarm.kind}: {alarm.subject}: {alarm.message}", safe, todo))
+        output.complain(joined(f"{alarm.kind}: {alarm.subject}: {alarm.message}", alarm.safe, alarm.todo))
     return max(codes)
 
 

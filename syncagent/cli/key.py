@@ -10,7 +10,7 @@ from syncagent.cli.running import run_on_vault
 from syncagent.cli.session import Session, takes_session
 
 
-@click.group()
+@click.group(no_args_is_help=False)
 def key() -> None:
     """List and replace what opens the vault: its passphrase and its recovery code."""
 

@@ -10,7 +10,7 @@ from syncagent.errors import SyncAgentError
 from syncagent.vault import Vault
 
 
-@click.group()
+@click.group(no_args_is_help=False)
 def remote() -> None:
     """Show or change the place that the vault is synced with."""
 

@@ -48,7 +48,13 @@ def counts_text(counts: Mapping[SyncStatus, int]) -> str:
 
 def alarm_document(alarm: Alarm) -> dict[str, str]:
     """An alarm for `--json`."""
-    return {"kind": alarm.kind, "subject": alarm.subject, "message": alarm.message}
+    return {
+        "kind": alarm.kind,
+        "subject": alarm.subject,
+        "message": alarm.message,
+        "safe": alarm.safe,
+        "todo": alarm.todo,
+    }
 
 
 def _document(vault: str, found: VaultStatus) -> dict[str, object]:

@@ -62,7 +62,7 @@ class Applied:
 
 def alarm(error: SyncAgentError, subject: str) -> Alarm:
     """An error that does not stop the rest of a sync, as a report shows it."""
-    return Alarm(type(error).__name__, subject, str(error))
+    return Alarm(type(error).__name__, subject, str(error), error.safe, error.todo)
 
 
 def apply_batch(db: Database, incoming: Incoming, *, now_ms: int) -> Applied:

@@ -57,8 +57,8 @@ async def become_new_device(ctx: Context, remote: Remote, cause: ProfileCopied |
             changes += [change for change in opened.changes if not isinstance(change, VersionChange)]
     new = DeviceId(os.urandom(16))
     kind = CacheDamaged if isinstance(cause, OutboxDamaged) else RemoteForked
-    text = f"{cause}: {cause.why}, and goes on as device {new.hex()}; nothing put here is lost"
-    found = alarm(kind(text), f"device {old.hex()}")
+    text = f"{cause}: {cause.why}, and goes on as device {new.hex()}"
+    found = alarm(kind(text, safe="nothing put here is lost", todo=cause.advice), f"device {old.hex()}")
 
     def switch(db: Database) -> None:
         if meta.device_id(db) == old:  # else another process was quicker

@@ -162,6 +162,7 @@ class ProfileCopied(RemoteForked):
 
     default_safe = "everything put on this device is kept and stays pending"
     why = "this profile was copied or restored from a backup"
+    advice = "if you did neither, somebody else may have a copy of this profile"
 
 
 class OutboxDamaged(CacheDamaged):
@@ -170,6 +171,7 @@ class OutboxDamaged(CacheDamaged):
     default_safe = "everything put on this device is kept and stays pending"
     default_todo = "run `syncagent sync` again"
     why = "the cache is damaged"
+    advice = "check the disk of this device"
 
 
 async def fail_versions(ctx: Context, versions: Sequence[int], error: SyncAgentError, tally: Tally) -> None:

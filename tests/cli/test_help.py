@@ -93,3 +93,9 @@ def test_the_version(bare: Shell) -> None:
 def test_a_usage_error_points_to_the_help(bare: Shell) -> None:
     assert "`syncagent put --help`" in bare("put").failed(2)
     assert "`syncagent --help`" in bare("--frobnicate").failed(2)
+
+
+@pytest.mark.parametrize("group", ["key", "device", "remote"])
+def test_a_group_without_its_command_says_where_the_commands_are(group: str, bare: Shell) -> None:
+    said = bare(group).failed(2)
+    assert said == f"syncagent: missing command; see `syncagent {group} --help`"

@@ -35,13 +35,20 @@ def test_alarms_and_failures_are_told_and_decide_the_code(
     failure = BlobFailure("n", "a\x1b", "upload", "refused")
     report_of(monkeypatch, SyncReport(failed=1, failures=(failure,)))
     assert "'a\\x1b'" in shell("sync").failed(3)
-    alarm = Alarm("RemoteRolledBack", "journal of x", "batch 3 is gone")
+    alarm = Alarm("RemoteRolledBack", "journal of x", "batch 3 is gone", "all is kept", "look")
     report_of(monkeypatch, SyncReport(failed=1, failures=(failure,), alarms=(alarm,)))
     done = shell("sync", "--json")
     assert done.code == 6
     assert done.err.count("\n") == 2
+    assert "RemoteRolledBack: journal of x: batch 3 is gone; all is kept; look\n" in done.err
     assert done.document["alarms"] == [
-        {"kind": "RemoteRolledBack", "subject": "journal of x", "message": "batch 3 is gone"}
+        {
+            "kind": "RemoteRolledBack",
+            "subject": "journal of x",
+            "message": "batch 3 is gone",
+            "safe": "all is kept",
+            "todo": "look",
+        }
     ]
     assert done.document["failures"][0]["id"] == "a\x1b"
 

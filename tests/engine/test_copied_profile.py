@@ -376,7 +376,7 @@ async def test_a_batch_damaged_in_the_outbox_makes_a_new_device_and_loses_nothin
         assert (await vault.namespace("notes").get("x")).data == b"x"
         report = await vault.sync()
         assert kinds(report) == ["CacheDamaged"]
-        assert "nothing put here is lost" in report.alarms[0].message
+        assert report.alarms[0].safe == "nothing put here is lost"
         assert vault.device_id != before
     await settle(world, "a", "b")
     await all_have(world, {"old": b"old", "x": b"x", "y": b"y", "large": LARGE}, "a", "b")
