@@ -1,0 +1,5 @@
+"""The vault that every run starts from."""
+
+from tests.engine.conftest import template
+
+__all__ = ["template"]

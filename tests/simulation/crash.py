@@ -1,0 +1,148 @@
+"""The end of a process at a chosen point: the disk stays as it is there, and nothing of the process goes on.
+
+A point is just before and just after every commit of the cache, and before and
+after every remote call has its effect. The folder is copied at the point; what
+the doomed process still does to the original is thrown away with it.
+"""
+
+import shutil
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio.to_thread
+
+from syncagent.cache.db import Database
+from syncagent.remote.base import Body, ObjectInfo, ObjectPage, Remote
+from syncagent.vault import Vault
+
+T = TypeVar("T")
+
+
+class Crashed(Exception):
+    """The process is gone."""
+
+
+class Doom:
+    """Counts the points a process passes, and ends it at one.
+
+    Args:
+        folder: the profile.
+        image: where the folder is copied to.
+    """
+
+    def __init__(self, folder: Path, image: Path) -> None:
+        self.folder = folder
+        self.image = image
+        self.passed = 0
+        self.has_come = False
+        self._left: int | None = None
+
+    def set(self, points: int) -> None:
+        """End the process at the point after so many."""
+        self._left = points
+
+    def lift(self) -> None:
+        """It does not come."""
+        self._left = None
+
+    def check(self) -> None:
+        """`Crashed`, for a process that is gone."""
+        if self.has_come:
+            raise Crashed
+
+    def is_here(self) -> bool:
+        """Pass a point; whether it is the last."""
+        self.check()
+        self.passed += 1
+        if self._left is None:
+            return False
+        self._left -= 1
+        return self._left < 0
+
+    def come(self) -> None:
+        """Keep the disk as it is. The caller sees to it that no commit runs."""
+        self.has_come = True
+        # The database first: pack files that are newer than it are leftovers, older ones would be missing.
+        self.image.mkdir(parents=True)
+        for path in sorted(self.folder.glob("cache.*")):
+            if not path.name.endswith("-shm"):
+                shutil.copy2(path, self.image / path.name)
+        for name in ("keys", "packs"):
+            (self.image / name).mkdir()
+            for path in sorted((self.folder / name).iterdir()):
+                try:
+                    shutil.copy2(path, self.image / name / path.name)
+                except FileNotFoundError:  # renamed meanwhile: nothing committed needs it under this name
+                    continue
+        raise Crashed
+
+
+def doomed(db: Database, doom: Doom) -> Database:
+    """The database, with its commits as points."""
+    execute = db.execute
+
+    def counted(sql: str, parameters: Sequence[Any] = ()) -> int:
+        if sql != "COMMIT":
+            doom.check()
+            return execute(sql, parameters)
+        if doom.is_here():
+            doom.come()
+        result = execute(sql, parameters)
+        if doom.is_here():
+            doom.come()
+        return result
+
+    db.execute = counted  # type: ignore[method-assign]  # of this one database
+    return db
+
+
+class DoomedRemote:
+    """A `Remote` around another, with a point before and after each call has its effect."""
+
+    def __init__(self, inner: Remote, doom: Doom, vault: Callable[[], Vault]) -> None:
+        self._inner = inner
+        self._doom = doom
+        self._vault = vault
+
+    async def put(self, name: str, body: Body, *, overwrite: bool = False) -> None:
+        """See `Remote.put`."""
+        await self._passed(lambda: self._inner.put(name, body, overwrite=overwrite))
+
+    async def get(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+        """See `Remote.get`."""
+        return await self._passed(lambda: self._inner.get(name, start, stop))
+
+    async def head(self, name: str) -> ObjectInfo:
+        """See `Remote.head`."""
+        return await self._passed(lambda: self._inner.head(name))
+
+    async def delete(self, name: str) -> None:
+        """See `Remote.delete`."""
+        await self._passed(lambda: self._inner.delete(name))
+
+    async def list(self, prefix: str, *, after: str = "", limit: int = 1000) -> ObjectPage:
+        """See `Remote.list`."""
+        return await self._passed(lambda: self._inner.list(prefix, after=after, limit=limit))
+
+    async def wait_for_change(self, cursor: str | None, timeout_s: float) -> str:
+        """See `Remote.wait_for_change`."""
+        return await self._passed(lambda: self._inner.wait_for_change(cursor, timeout_s))
+
+    async def aclose(self) -> None:
+        """See `Remote.aclose`."""
+        await self._inner.aclose()
+
+    async def _passed(self, act: Callable[[], Awaitable[T]]) -> T:
+        await self._point()
+        answer = await act()
+        await self._point()
+        return answer
+
+    async def _point(self) -> None:
+        if self._doom.is_here():
+            await anyio.to_thread.run_sync(self._come)
+
+    def _come(self) -> None:
+        with self._vault().parts()[0].cache._lock:  # no commit meanwhile
+            self._doom.come()

@@ -1,0 +1,378 @@
+"""Devices of one vault, their faulty remote, and everything that can happen to them, step by step.
+
+Every step is deterministic but for ids that are drawn and the order of worker
+threads, neither of which decides what the devices show in the end.
+"""
+
+import contextlib
+import random
+import shutil
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from syncagent import names
+from syncagent.cache import blobs, facts, outbox
+from syncagent.cache.db import Database
+from syncagent.cache.profile import Profile, open_database
+from syncagent.crypto.keys import VaultKeys
+from syncagent.crypto.sealed import open_object
+from syncagent.errors import OpenError, SyncAgentError
+from syncagent.journal.batch import FlagsChange, VersionChange, decode_batch, encode_change
+from syncagent.model import SyncReport, Version
+from syncagent.remote.memory import MemoryRemote, MemoryStore
+from syncagent.testing.faulty import Fault, FaultyRemote, Rule
+from syncagent.vault import Vault
+from tests.engine.world import NOON, World
+from tests.simulation.crash import Crashed, Doom, DoomedRemote, doomed
+from tests.simulation.model import Model, ModelVersion
+
+T = TypeVar("T")
+
+MARKER = b"PLAINTEXT-MARKER"
+NAMESPACE = "notes"
+BLOBS = tuple(f"{MARKER.decode()}/{name}" for name in ("a", "b", "c", "\u00e9\U0001f600"))
+YEAR_S = 365 * 24 * 3600
+MOST_DEVICES = 4
+ROUNDS = 12
+"""Rounds of syncs of all devices after which everything must have come to rest."""
+
+
+@dataclass(eq=False)
+class Device:
+    """One device: its folder, the process that has it open, and its clock and connection."""
+
+    name: str
+    folder: Path
+    vault: Vault | None = None
+    doom: Doom | None = None
+    offset_s: float = 0.0
+    is_offline: bool = False
+    rules: list[Rule] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A put, or with no data a deletion."""
+
+    blob_id: str
+    data: bytes | None
+
+
+class Simulation:
+    """All devices and the store. `close` ends it.
+
+    Args:
+        template: a vault whose devices hold nothing.
+        folder: where this run's copies go.
+        devices: how many of the template's devices take part.
+    """
+
+    def __init__(self, template: World, folder: Path, devices: int = 3) -> None:
+        self.folder = folder
+        self.root = template.root
+        self.keys = VaultKeys(template.root)
+        self.store = MemoryStore(objects=dict(template.store.objects))
+        self.model = Model()
+        self.devices: list[Device] = []
+        self.now = NOON
+        self._copies = 0
+        self._backups: dict[Device, Path] = {}
+        self._saved_objects: dict[str, object] | None = None
+        self._content = 0
+        self._tags = random.Random(1)
+        for name in ("a", "b", "c")[:devices]:
+            shutil.copytree(template.folder / name, folder / name)
+            self.devices.append(Device(name, folder / name))
+        # The others of the template say no more; they are as devices that have left.
+
+    async def close(self) -> None:
+        """Close every vault."""
+        for device in self.devices:
+            await self._close(device)
+
+    # What users do ------------------------------------------------------------------------------------
+
+    async def put(self, device: Device, blob_id: str, data: bytes) -> None:
+        """Put, replacing what is there."""
+        self.model.attempt(blob_id, data)
+        version = await self._do(
+            device, lambda vault: vault.namespace(NAMESPACE).put(blob_id, data, replace=True)
+        )
+        if version is not None:
+            self._acknowledge(version, data)
+
+    async def delete(self, device: Device, blob_id: str) -> None:
+        """Delete what is there, if anything."""
+        version = await self._do(device, lambda vault: vault.namespace(NAMESPACE).delete(blob_id))
+        if version is not None:
+            self._acknowledge(version, None)
+
+    async def transact(self, device: Device, edits: Sequence[Edit]) -> None:
+        """All edits in one transaction."""
+        for edit in edits:
+            if edit.data is not None:
+                self.model.attempt(edit.blob_id, edit.data)
+
+        async def commit(vault: Vault) -> tuple[Version, ...]:
+            async with vault.transaction() as tx:
+                for edit in edits:
+                    if edit.data is None:
+                        tx.namespace(NAMESPACE).delete(edit.blob_id)
+                    else:
+                        tx.namespace(NAMESPACE).put(edit.blob_id, edit.data, replace=True)
+            return tx.versions
+
+        versions = await self._do(device, commit)
+        for edit, version in zip(edits, versions or (), strict=False):
+            self._acknowledge(version, edit.data)
+
+    async def flag(self, device: Device, blob_id: str, flag: str, is_set: bool) -> None:
+        """Set or take away a flag, as the journal says it."""
+        tag = self._tags.getrandbits(64)
+
+        def change(db: Database) -> tuple[bool, set[int]]:
+            number = blobs.find_namespace(db, NAMESPACE)
+            row = None if number is None else blobs.find_blob(db, number, blob_id)
+            if row is None or row.is_deleted or row.winner_no is None:
+                return False, set()
+            seen = {each for name, each in facts.flag_tags(db, row.no) if name == flag}
+            add, remove = (((flag, tag),), ()) if is_set else ((), tuple(sorted(seen)))
+            if not add and not remove:
+                return False, set()
+            facts.add_flags(db, row.no, add, remove)
+            outbox.enqueue_change(db, encode_change(FlagsChange(NAMESPACE, blob_id, add=add, remove=remove)))
+            return True, set(remove)
+
+        done = await self._do(device, lambda vault: vault.parts()[0].cache.write(change))
+        if done is not None and done[0] and is_set:
+            self.model.flag_tags.setdefault((blob_id, flag), set()).add(tag)
+        elif done is not None:
+            self.model.removed_tags |= done[1]
+
+    async def read(self, device: Device, blob_id: str) -> None:
+        """Get: what comes is what somebody put under that name."""
+        blob = await self._do(device, lambda vault: vault.namespace(NAMESPACE).get(blob_id))
+        if blob is not None:
+            assert blob.data in self.model.attempted.get(blob_id, set()), "bytes that nobody put there"
+
+    async def sync(self, device: Device, part: str = "sync") -> SyncReport | None:
+        """A whole sync, or `send_missing` or `fetch_missing`; None when it failed."""
+        return await self._do(device, lambda vault: getattr(vault, part)())
+
+    # What happens to them -----------------------------------------------------------------------------
+
+    async def crash_in(self, device: Device, points: int, step: Callable[[], Awaitable[object]]) -> None:
+        """Do something and end the process after so many points, if it gets that far."""
+        await self._opened(device)
+        assert device.doom is not None
+        device.doom.set(points)
+        await step()
+        if device.doom is not None:
+            device.doom.lift()
+
+    async def restart(self, device: Device) -> None:
+        """End the process in order; it starts again when it is needed."""
+        await self._close(device)
+
+    def fault(self, device: Device, rule: Rule) -> None:
+        """Let calls of a device's remote fail."""
+        device.rules.append(rule)
+
+    def shift_clock(self, device: Device, seconds: float) -> None:
+        """Set a device's clock."""
+        device.offset_s = seconds
+
+    async def back_up(self, device: Device) -> None:
+        """Copy a device's folder away."""
+        await self._close(device)
+        copy = self._new_folder()
+        shutil.copytree(device.folder, copy)
+        self._backups[device] = copy
+
+    async def restore(self, device: Device) -> None:
+        """Put a device's folder back to what it was; what it had not sent since may be lost."""
+        if device not in self._backups:
+            return
+        await self._close(device)
+        shutil.rmtree(device.folder)
+        shutil.copytree(self._backups[device], device.folder)
+        await self._doubt_what_is_nowhere()
+        self._saved_objects = None
+
+    async def clone(self, device: Device) -> None:
+        """Copy a device's folder to a machine of its own; both go on."""
+        if len(self.devices) == MOST_DEVICES:
+            return
+        await self._close(device)
+        folder = self._new_folder()
+        shutil.copytree(device.folder, folder)
+        self.devices.append(
+            Device(f"{device.name}'", folder, offset_s=device.offset_s, is_offline=device.is_offline)
+        )
+        self._saved_objects = None
+
+    async def leave(self, device: Device) -> None:
+        """A device is never seen again."""
+        if len(self.devices) <= 2:
+            return
+        await self._close(device)
+        self.devices.remove(device)
+        self._backups.pop(device, None)
+        await self._doubt_what_is_nowhere()
+        self._saved_objects = None
+
+    def save_remote(self) -> None:
+        """Copy the store away."""
+        self._saved_objects = dict(self.store.objects)
+
+    def restore_remote(self) -> None:
+        """Put the store back to what it was."""
+        if self._saved_objects is not None:
+            self.store.objects = dict(self._saved_objects)  # type: ignore[arg-type]  # what it was
+
+    # The end ------------------------------------------------------------------------------------------
+
+    async def heal(self) -> None:
+        """No more faults, right clocks, and syncs until nothing moves."""
+        for device in self.devices:
+            device.rules.clear()
+            device.is_offline = False
+            device.offset_s = 0.0
+        last: list[object] = ["never tried"]
+        for _ in range(ROUNDS):
+            # First past every wait; then, once nothing has moved, at rest, where no acknowledgement is due.
+            self.now += 25 * 3600 if last else 0
+            objects = dict(self.store.objects)
+            is_at_rest, last = not last, await self._sync_all()
+            if is_at_rest and not last and objects == self.store.objects:
+                return
+        raise AssertionError(f"no rest after {ROUNDS} rounds: {last}")
+
+    async def _sync_all(self) -> list[object]:
+        moved: list[object] = []
+        for device in self.devices:
+            vault = await self._opened(device)
+            await vault.retry()
+            report = await vault.sync()
+            if report.sent or report.fetched or report.failed or report.alarms:
+                moved.append((device.name, report))
+        return moved
+
+    # Inside -------------------------------------------------------------------------------------------
+
+    async def _do(self, device: Device, act: Callable[[Vault], Awaitable[T]]) -> T | None:
+        """Let a device do something; None if it failed, as it may, or if the process ended in it."""
+        self.now += 1
+        vault = await self._opened(device)
+        doom = device.doom
+        assert doom is not None
+        try:
+            result = await act(vault)
+        except BaseException as exc:
+            if doom.has_come:
+                await self._bury(device)
+                return None
+            if isinstance(exc, SyncAgentError):
+                return None
+            raise
+        if doom.has_come:  # in something that nobody waited for
+            await self._bury(device)
+            return None
+        return result
+
+    async def _opened(self, device: Device) -> Vault:
+        if device.vault is None:
+            doom = Doom(device.folder, self._new_folder())
+            profile = Profile(device.folder)
+            remote = FaultyRemote(MemoryRemote(self.store), lambda call: self._fault(device, call))
+
+            def the_vault() -> Vault:
+                return vault
+
+            vault = Vault(
+                profile,
+                lambda: doomed(open_database(profile, self.root), doom),
+                remote=DoomedRemote(remote, doom, the_vault),
+                transfers=2,
+                now=lambda: self.now + device.offset_s,
+                random=lambda: 0.5,
+            )
+            await vault.__aenter__()
+            device.vault, device.doom = vault, doom
+        return device.vault
+
+    @staticmethod
+    def _fault(device: Device, call: object) -> Fault | None:
+        if device.is_offline:
+            return Fault.FAIL
+        return next((rule.fault for rule in device.rules if rule.meets(call)), None)  # type: ignore[arg-type]  # it is a call
+
+    async def _close(self, device: Device) -> None:
+        vault, device.vault, device.doom = device.vault, None, None
+        if vault is not None:
+            await vault.__aexit__(None, None, None)
+
+    async def _bury(self, device: Device) -> None:
+        """After the end of a process: what it left is the copy made at that point."""
+        assert device.doom is not None
+        image = device.doom.image
+        with contextlib.suppress(Crashed):
+            await self._close(device)
+        shutil.rmtree(device.folder)
+        image.rename(device.folder)
+        db = open_database(Profile(device.folder), self.root)
+        for (number,) in db.all("SELECT no FROM version"):
+            version = blobs.load_version(db, number)
+            self.model.suspect(version.id, _as_told(version, None))
+        db.close()
+
+    def _new_folder(self) -> Path:
+        self._copies += 1
+        return self.folder / f"copy{self._copies}"
+
+    def _acknowledge(self, version: Version, data: bytes | None) -> None:
+        self.model.acknowledge(version.id, _as_told(version, data))
+
+    def _published(self) -> set[bytes]:
+        """Versions that a batch at the remote holds."""
+        found: set[bytes] = set()
+        for name in self.store.objects:
+            if name.startswith(names.JOURNAL):
+                with contextlib.suppress(OpenError):
+                    batch = decode_batch(open_object(self.keys, name, self.store.objects[name].data))
+                    found |= {
+                        change.version.id for change in batch.changes if isinstance(change, VersionChange)
+                    }
+        return found
+
+    async def _doubt_what_is_nowhere(self) -> None:
+        """A device has forgotten something: what is neither published nor in another cache may be lost."""
+        kept = self._published()
+        for device in self.devices:
+            await self._close(device)
+            db = open_database(Profile(device.folder), self.root)
+            kept |= {row[0] for row in db.all("SELECT id FROM version")}
+            db.close()
+        self.model.doubt(set(self.model.versions) - kept)
+
+
+def _as_told(version: Version, data: bytes | None) -> ModelVersion:
+    parents = frozenset(parent.version for parent in version.parents)
+    return ModelVersion(version.blob_id, parents, version.deleted, data, version.hlc, version.group)
+
+
+def content(kind: str, number: int) -> bytes:
+    """Content of a kind; of most kinds other content for each number."""
+    match kind:
+        case "empty":
+            return b""
+        case "small":
+            return MARKER + b" %d" % number
+        case "again":
+            return MARKER + b" again %d" % (number % 2)
+        case "medium":
+            return MARKER + random.Random(number).randbytes(300 << 10)
+        case _:
+            return MARKER + random.Random(number).randbytes((2 << 20) + 5)
