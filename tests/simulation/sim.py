@@ -20,7 +20,7 @@ from syncagent.crypto.keys import VaultKeys
 from syncagent.crypto.sealed import open_object
 from syncagent.errors import OpenError, SyncAgentError
 from syncagent.journal.batch import FlagsChange, VersionChange, decode_batch, encode_change
-from syncagent.model import SyncReport, Version
+from syncagent.model import DeviceId, SyncReport, Version
 from syncagent.remote.memory import MemoryRemote, MemoryStore
 from syncagent.testing.faulty import Fault, FaultyRemote, Rule
 from syncagent.vault import Vault
@@ -193,9 +193,8 @@ class Simulation:
 
     async def restore(self, device: Device) -> None:
         """Put a device's folder back to what it was; what it had not sent since may be lost."""
-        if device not in self._backups:
+        if device not in self._backups or not await self._is_all_there(device):
             return
-        await self._close(device)
         shutil.rmtree(device.folder)
         shutil.copytree(self._backups[device], device.folder)
         await self._doubt_what_is_nowhere()
@@ -215,9 +214,8 @@ class Simulation:
 
     async def leave(self, device: Device) -> None:
         """A device is never seen again."""
-        if len(self.devices) <= 2:
+        if len(self.devices) <= 2 or not await self._is_all_there(device):
             return
-        await self._close(device)
         self.devices.remove(device)
         self._backups.pop(device, None)
         await self._doubt_what_is_nowhere()
@@ -346,6 +344,21 @@ class Simulation:
                         change.version.id for change in batch.changes if isinstance(change, VersionChange)
                     }
         return found
+
+    async def _is_all_there(self, device: Device) -> bool:
+        """Whether the remote has all that a device has published; closes it.
+
+        If not, the remote was put back and this device alone can heal it: to lose both is to lose data.
+        """
+        await self._close(device)
+        db = open_database(Profile(device.folder), self.root)
+        published = [names.pack_object(pack.id) for pack in outbox.own_announced_packs(db)]
+        published += [
+            names.batch_object(DeviceId(row[0]), row[1])
+            for row in db.all("SELECT id, own_batch.seq FROM own_batch JOIN device ON device.no = device_no")
+        ]
+        db.close()
+        return set(published) <= set(self.store.objects)
 
     async def _doubt_what_is_nowhere(self) -> None:
         """A device has forgotten something: what is neither published nor in another cache may be lost."""
