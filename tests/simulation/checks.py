@@ -8,9 +8,10 @@ import msgspec
 from syncagent.cache import blobs
 from syncagent.cache.db import Database
 from syncagent.cache.profile import Profile
+from syncagent.errors import BlobNotFound
 from syncagent.model import SyncStatus, Version
 from syncagent.vault import Vault
-from tests.simulation.sim import BLOBS, MARKER, NAMESPACE, Simulation
+from tests.simulation.sim import MARKER, NAMESPACE, Simulation
 
 
 @dataclass(frozen=True)
@@ -135,10 +136,9 @@ async def _shown(simulation: Simulation, vault: Vault) -> Shown:
             data,
         )
 
-    data: dict[str, bytes] = {}
-    for blob_id in BLOBS:
-        if await vault.namespace(NAMESPACE).exists(blob_id):
-            data[blob_id] = (await vault.namespace(NAMESPACE).get(blob_id)).data
+    results = await vault.namespace(NAMESPACE).get_many(sorted(simulation.model.attempted))
+    assert {type(result.error) for result in results} <= {type(None), BlobNotFound}
+    data = {result.id: result.blob.data for result in results if result.blob is not None}
     counts = dict((await vault.status()).counts)
     return await vault.parts()[0].cache.read(query)
 

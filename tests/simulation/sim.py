@@ -21,6 +21,7 @@ from syncagent.crypto.sealed import open_object
 from syncagent.errors import OpenError, SyncAgentError
 from syncagent.journal.batch import FlagsChange, VersionChange, decode_batch, encode_change
 from syncagent.model import DeviceId, SyncReport, Version
+from syncagent.remote.base import Remote
 from syncagent.remote.memory import MemoryRemote, MemoryStore
 from syncagent.testing.faulty import Fault, FaultyRemote, Rule
 from syncagent.vault import Vault
@@ -66,10 +67,17 @@ class Simulation:
     Args:
         template: a vault whose devices hold nothing.
         folder: where this run's copies go.
-        devices: how many of the template's devices take part.
+        devices: which of the template's devices take part.
+        make_remote: gives each device its remote on the store.
     """
 
-    def __init__(self, template: World, folder: Path, devices: int = 3) -> None:
+    def __init__(
+        self,
+        template: World,
+        folder: Path,
+        devices: Sequence[str] = ("a", "b", "c"),
+        make_remote: Callable[[MemoryStore], Remote] = MemoryRemote,
+    ) -> None:
         self.folder = folder
         self.root = template.root
         self.keys = VaultKeys(template.root)
@@ -82,7 +90,8 @@ class Simulation:
         self._saved_objects: dict[str, object] | None = None
         self._content = 0
         self._tags = random.Random(1)
-        for name in ("a", "b", "c")[:devices]:
+        self._make_remote = make_remote
+        for name in devices:
             shutil.copytree(template.folder / name, folder / name)
             self.devices.append(Device(name, folder / name))
         # The others of the template say no more; they are as devices that have left.
@@ -284,7 +293,7 @@ class Simulation:
         if device.vault is None:
             doom = Doom(device.folder, self._new_folder())
             profile = Profile(device.folder)
-            remote = FaultyRemote(MemoryRemote(self.store), lambda call: self._fault(device, call))
+            remote = FaultyRemote(self._make_remote(self.store), lambda call: self._fault(device, call))
 
             def the_vault() -> Vault:
                 return vault

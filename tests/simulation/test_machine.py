@@ -50,7 +50,7 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(devices=st.integers(2, 3))
     def begin(self, devices: int) -> None:
-        self.simulation = Simulation(self.template, self._folder, devices)
+        self.simulation = Simulation(self.template, self._folder, ("a", "b", "c")[:devices])
 
     @rule(at=DEVICE, blob_id=IDS, kind=KINDS)
     def put(self, at: int, blob_id: str, kind: str) -> None:

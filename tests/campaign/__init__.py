@@ -1,0 +1,1 @@
+"""Long runs, started by hand: more of what the tests do a little of."""
