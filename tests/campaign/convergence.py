@@ -147,7 +147,7 @@ async def _edit(simulation: Simulation, dice: random.Random, blobs: int, operati
 
 
 def _name(number: int) -> str:
-    return "a" if number == 0 else f"d{number}"
+    return chr(ord("a") + number)
 
 
 def main() -> None:
