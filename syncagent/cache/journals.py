@@ -38,6 +38,16 @@ def advance(db: Database, device_no: int, seq: int, chain: bytes) -> None:
     db.execute("UPDATE device SET seq = ?, chain = ? WHERE no = ?", (seq, chain, device_no))
 
 
+def owe(db: Database, device_no: int, seq: int) -> None:
+    """Note that a batch changed something, which its writer wants to know was read."""
+    db.execute("UPDATE device SET owed_seq = ? WHERE no = ?", (seq, device_no))
+
+
+def owes(db: Database, own: DeviceId) -> bool:
+    """Whether our batches have not yet said that we have read what others changed."""
+    return bool(db.scalar("SELECT 1 FROM device WHERE owed_seq > announced_seq AND id <> ? LIMIT 1", (own,)))
+
+
 def show_head(db: Database, device_no: int, seq: int, chain: bytes) -> None:
     """Note what another device says it has read of this one."""
     db.execute(

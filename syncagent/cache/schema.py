@@ -24,6 +24,7 @@ CREATE TABLE device (
     seq INTEGER NOT NULL DEFAULT 0,            -- cursor: the last batch applied here, or issued by us
     chain BLOB,                                -- the chain value after it
     announced_seq INTEGER NOT NULL DEFAULT 0,  -- the cursor our own batches have named
+    owed_seq INTEGER NOT NULL DEFAULT 0,       -- the last batch that changed something here
     shown_seq INTEGER NOT NULL DEFAULT 0,      -- the highest seq any device's heads named
     shown_chain BLOB
 );

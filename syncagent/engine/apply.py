@@ -97,6 +97,8 @@ def apply_batch(db: Database, incoming: Incoming, *, now_ms: int) -> Applied:
     if meta_hlc != meta.hlc(db):
         meta.put(db, meta.HLC, meta_hlc)
     journals.advance(db, device_no, incoming.seq, chain)
+    if incoming.batch.changes or incoming.batch.packs:  # else it is itself an acknowledgement
+        journals.owe(db, device_no, incoming.seq)
     if blobs.has_holes(db):
         blobs.fill_holes(db)
     if applied.alarms:

@@ -215,7 +215,7 @@ def _chain_before(db: Database, device: DeviceId, seq: int) -> bytes:
 
 
 def _owes_acknowledgement(db: Database, author: Author) -> bool:
-    if not journals.unannounced_heads(db, meta.device_id(db)):
+    if not journals.owes(db, meta.device_id(db)):
         return False
     last = meta.find_int(db, meta.LAST_PUBLISHED_AT) or meta.find_int(db, meta.JOINED_AT) or 0
     return author.now_ms - last >= ACKNOWLEDGE_MS

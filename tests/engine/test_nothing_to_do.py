@@ -54,3 +54,18 @@ async def test_a_device_that_only_reads_says_so_once_a_day(world: World) -> None
     world.clock.now += 24 * 3600
     await world.sync("b")
     assert len(world.store.objects) == before + 1, "nothing new was read since"
+
+
+async def test_nobody_acknowledges_an_acknowledgement(world: World) -> None:
+    await world.put_and_sync("a", x=b"one")
+    for device in ("b", "c"):
+        await world.sync(device)
+    world.clock.now += 24 * 3600
+    for device in ("b", "c"):
+        await world.sync(device)
+    objects = world.names()
+    for _ in range(3):
+        world.clock.now += 24 * 3600
+        for device in ("a", "b", "c"):
+            await world.sync(device)
+    assert world.names() == objects, "an idle vault stays as it is"
