@@ -40,6 +40,16 @@ def known_blobs(db: Database, namespace: int, ids: Sequence[str]) -> set[str]:
     return found
 
 
+def known_versions(db: Database, ids: Sequence[bytes]) -> set[bytes]:
+    """Which of these version ids the cache has."""
+    found: set[bytes] = set()
+    for part in batched(ids, SQL_VARIABLES):
+        marks = ",".join("?" * len(part))
+        rows = db.all(f"SELECT id FROM version WHERE id IN ({marks})", part)  # noqa: S608 - marks
+        found.update(row[0] for row in rows)
+    return found
+
+
 def insert_small_chunks(db: Database, chunks: Sequence[SmallChunk]) -> dict[ChunkId, int]:
     """Store chunks that are not known, with their content; their numbers."""
     chunk_no, payload_no = _next_numbers(db, "chunk", "payload")

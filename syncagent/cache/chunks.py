@@ -7,7 +7,7 @@ gives the right bytes; what it returns has always been verified by the chunk id.
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
@@ -20,7 +20,7 @@ from syncagent.crypto.chunk import verify_chunk
 from syncagent.crypto.keys import VaultKeys
 from syncagent.crypto.pack import PackOpener
 from syncagent.errors import CacheDamaged, OpenError, SourceChanged, SyncAgentError
-from syncagent.model import PACK_HEADER, ChunkId, Codec, PackedChunk, PackId, PackRecord
+from syncagent.model import PACK_HEADER, ChunkId, Codec, PackedChunk, PackId, PackRecord, Scope
 
 T = TypeVar("T")
 
@@ -101,6 +101,31 @@ def chunk_no(db: Database, chunk_id: bytes, *, scope: bytes, raw_length: int) ->
     return int(row[0])
 
 
+@dataclass(frozen=True, slots=True)
+class NamedChunk:
+    """What a version says of a chunk that it names."""
+
+    scope: Scope
+    raw_length: int
+
+
+def chunk_numbers(db: Database, named: Mapping[ChunkId, NamedChunk]) -> dict[ChunkId, int]:
+    """As `chunk_no`, for many chunks."""
+    known = find_chunks(db, list(named))
+    db.many(
+        "UPDATE chunk SET scope = ?, raw_length = ? WHERE no = ? AND (scope IS NULL OR raw_length IS NULL)",
+        [(named[id_].scope, named[id_].raw_length, number) for id_, number in known.items()],
+    )
+    new = [id_ for id_ in named if id_ not in known]
+    if not new:
+        return known
+    db.many(
+        "INSERT INTO chunk (id, scope, raw_length) VALUES (?, ?, ?)",
+        [(id_, named[id_].scope, named[id_].raw_length) for id_ in new],
+    )
+    return known | find_chunks(db, new)
+
+
 def own_chunk_no(db: Database, chunk_id: bytes, *, scope: bytes, raw_length: int) -> int:
     """As `chunk_no`, for content that was hashed on this device: what others said of the id is put right."""
     number = chunk_no(db, chunk_id, scope=scope, raw_length=raw_length)
@@ -114,6 +139,16 @@ def own_chunk_no(db: Database, chunk_id: bytes, *, scope: bytes, raw_length: int
 def is_here(db: Database, chunk: int) -> bool:
     """Whether a chunk's content is on this device."""
     return bool(db.scalar(f"SELECT {IS_HERE} FROM chunk WHERE no = ?", (chunk,)))  # noqa: S608 - fixed text
+
+
+def those_here(db: Database, chunks: Sequence[int]) -> set[int]:
+    """Those of these chunks whose content is on this device."""
+    found: set[int] = set()
+    for part in batched(chunks, SQL_VARIABLES):
+        marks = ",".join("?" * len(part))
+        rows = db.all(f"SELECT no FROM chunk WHERE no IN ({marks}) AND {IS_HERE}", part)  # noqa: S608 - marks
+        found.update(row[0] for row in rows)
+    return found
 
 
 def is_there(db: Database, chunk: int) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from syncagent.cache.chunks import IS_HERE, SQL_VARIABLES, batched, is_complete
+from syncagent.cache.chunks import IS_HERE, SQL_VARIABLES, batched
 from syncagent.cache.db import Database
 from syncagent.cache.status import Event, sql_case
 from syncagent.model import DEFAULT_PRIORITY
@@ -38,9 +38,12 @@ class StoredChunk:
     content: bytes = field(repr=False)
 
 
-def enqueue(db: Database, version_no: int, *, priority: int = DEFAULT_PRIORITY) -> None:
-    """Queue a version's content for fetching."""
-    db.execute("INSERT OR IGNORE INTO download (version_no, priority) VALUES (?, ?)", (version_no, priority))
+def enqueue(db: Database, versions: Iterable[int], *, priority: int = DEFAULT_PRIORITY) -> None:
+    """Queue the content of versions for fetching."""
+    db.many(
+        "INSERT OR IGNORE INTO download (version_no, priority) VALUES (?, ?)",
+        [(version, priority) for version in versions],
+    )
 
 
 def due(db: Database, now_ms: int, limit: int, namespace: int | None = None) -> list[int]:
@@ -104,26 +107,37 @@ def retries_of(db: Database, version: int) -> int:
     return int(db.scalar("SELECT retries FROM download WHERE version_no = ?", (version,)) or 0)
 
 
-def store_payloads(db: Database, chunks: Iterable[StoredChunk]) -> None:
+def store_payloads(db: Database, chunks: Sequence[StoredChunk]) -> None:
     """Keep verified content as rows, unless it has come another way meanwhile."""
-    for chunk in chunks:
-        if db.scalar("SELECT payload_no FROM chunk WHERE no = ?", (chunk.chunk_no,)) is None:
-            payload_no = db.execute("INSERT INTO payload (bytes) VALUES (?)", (chunk.content,))
-            db.execute("UPDATE chunk SET payload_no = ? WHERE no = ?", (payload_no, chunk.chunk_no))
-
-
-def settle(db: Database, versions: Sequence[int]) -> int:
-    """Take versions whose content is complete off the queue; how many."""
-    complete = [version for version in versions if is_complete(db, version)]
-    for part in batched(complete, SQL_VARIABLES):
+    lacking: set[int] = set()
+    for part in batched([chunk.chunk_no for chunk in chunks], SQL_VARIABLES):
         marks = ",".join("?" * len(part))
+        rows = db.all(f"SELECT no FROM chunk WHERE payload_no IS NULL AND no IN ({marks})", part)  # noqa: S608 - marks
+        lacking.update(row[0] for row in rows)
+    contents = {chunk.chunk_no: chunk.content for chunk in chunks if chunk.chunk_no in lacking}
+    first = int(db.scalar("SELECT coalesce(max(no), 0) + 1 FROM payload"))
+    db.many("INSERT INTO payload VALUES (?, ?)", list(enumerate(contents.values(), start=first)))
+    db.many(
+        "UPDATE chunk SET payload_no = ? WHERE no = ?",
+        [(payload, chunk) for payload, chunk in enumerate(contents, start=first)],
+    )
+
+
+def settle(db: Database, versions: Sequence[int]) -> list[int]:
+    """Take versions whose content is complete off the queue; which they are."""
+    settled: list[int] = []
+    for part in batched(versions, SQL_VARIABLES):
+        incomplete = {chunk.version_no for chunk in missing_chunks(db, part)}
+        complete = [version for version in part if version not in incomplete]
+        marks = ",".join("?" * len(complete))
         db.execute(
             f"UPDATE version SET status = {sql_case(Event.FETCHED)}"  # noqa: S608 - built from the table
             f" WHERE status IS NOT NULL AND no IN ({marks})",
-            part,
+            complete,
         )
-        db.execute(f"DELETE FROM download WHERE version_no IN ({marks})", part)  # noqa: S608 - marks
-    return len(complete)
+        db.execute(f"DELETE FROM download WHERE version_no IN ({marks})", complete)  # noqa: S608 - marks
+        settled += complete
+    return settled
 
 
 def fail(

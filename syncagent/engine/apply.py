@@ -12,6 +12,7 @@ import msgspec
 from syncagent.cache import alarms, blobs, chunks, downloads, facts, journals, meta, outbox, ownbatches
 from syncagent.cache.db import Database
 from syncagent.cache.status import Event, after
+from syncagent.engine.arrivals import add_newcomers, newcomers
 from syncagent.engine.heads import add_version
 from syncagent.engine.slots import SLOTS_KEY
 from syncagent.errors import CacheDamaged, RemoteForked, SyncAgentError, Tampered
@@ -89,8 +90,17 @@ def apply_batch(db: Database, incoming: Incoming, *, now_ms: int) -> Applied:
     device_no = blobs.device_no(db, incoming.device)
     for record in incoming.batch.packs:
         chunks.record_pack(db, record, is_remote=True, has_file=False, batch_seq=0)
+    versions = [change.version for change in incoming.batch.changes if isinstance(change, VersionChange)]
+    for version in versions:
+        if is_far_ahead(Hlc(version.hlc), now_ms) and blobs.find_version(db, version.id) is None:
+            error = Tampered(f"version {version} is dated more than a day ahead of this device's clock")
+            applied.alarms.append(alarm(error, f"journal {incoming.device.hex()}"))
+    new = newcomers(db, versions)
+    applied.arrived += add_newcomers(db, new, device=device_no, seq=incoming.seq)
+    added = {version.id for version in new}
     for position, change in enumerate(incoming.batch.changes):
-        _apply_change(db, change, position, incoming, device_no, applied, now_ms)
+        if not (isinstance(change, VersionChange) and change.version.id in added):
+            _apply_change(db, change, position, incoming, device_no, applied)
     for device, head in incoming.batch.heads.items():
         _note_head(db, device, head.seq, head.chain, applied)
     meta_hlc = observe(meta.hlc(db), Hlc(incoming.batch.hlc), now_ms)
@@ -113,11 +123,10 @@ def _apply_change(
     incoming: Incoming,
     device_no: int,
     applied: Applied,
-    now_ms: int,
 ) -> None:
     match change:
         case VersionChange(version):
-            _apply_version(db, version, incoming, applied, now_ms)
+            _apply_version(db, version, incoming, applied)
         case FlagsChange():
             facts.add_flags(db, _blob(db, change), change.add, change.remove)
         case ExpiresChange():
@@ -162,7 +171,7 @@ def merge_register(db: Database, kind: str, key: bytes, incoming: Register[_C]) 
     )
 
 
-def _apply_version(db: Database, version: Version, incoming: Incoming, applied: Applied, now_ms: int) -> None:
+def _apply_version(db: Database, version: Version, incoming: Incoming, applied: Applied) -> None:
     known = blobs.find_version(db, version.id)
     if known is not None:
         if outbox.is_unpublished(db, known) and _settle_published(db, known, version, incoming):
@@ -171,9 +180,6 @@ def _apply_version(db: Database, version: Version, incoming: Incoming, applied: 
             error = Tampered(f"version {version} came with other fields than before")
             applied.alarms.append(alarm(error, f"journal {incoming.device.hex()}"))
         return
-    if is_far_ahead(Hlc(version.hlc), now_ms):
-        error = Tampered(f"version {version} is dated more than a day ahead of this device's clock")
-        applied.alarms.append(alarm(error, f"journal {incoming.device.hex()}"))
     numbers = [
         chunks.chunk_no(
             db,
@@ -188,7 +194,7 @@ def _apply_version(db: Database, version: Version, incoming: Incoming, applied: 
     assert status is not None
     added = add_version(db, version, device=incoming.device, seq=incoming.seq, status=status, chunks=numbers)
     if added.is_head and not is_here:
-        downloads.enqueue(db, added.version_no)
+        downloads.enqueue(db, [added.version_no])
     if added.is_head and is_here:
         applied.arrived += 1
     if added.is_conflict:

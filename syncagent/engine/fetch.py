@@ -14,12 +14,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import anyio
 import anyio.to_thread
 
 from syncagent import names
 from syncagent.cache import chunks, downloads, stalled
-from syncagent.cache.chunks import batched
-from syncagent.cache.downloads import StoredChunk
+from syncagent.cache.chunks import SQL_VARIABLES, batched
+from syncagent.cache.db import Database
+from syncagent.cache.downloads import MissingChunk, RemotePlace, StoredChunk
 from syncagent.cache.packfiles import PackFiles, store_pack_file
 from syncagent.crypto.chunk import verify_chunk
 from syncagent.crypto.pack import ChunkCompressor, PackCutter, PackOpener, check_pack
@@ -71,10 +73,13 @@ class Fetcher:
         self._meter = meter
         self._namespace = namespace
         self._interactive = interactive
+        # Small chunks one pack at a time: several threads that open them would mostly wait for each other.
+        self._small_opening = anyio.CapacityLimiter(1)
         self._trouble = Trouble(remote)
         self._bad_packs: dict[int, SyncAgentError] = {}
         self._tried: set[int] = set()
         self._stalled: set[int] = set()
+        self._settled: set[int] = set()
         self.causes: dict[int, SyncAgentError] = {}
         """Why each version that could not be fetched could not."""
 
@@ -134,28 +139,33 @@ class Fetcher:
             await run_together(partial(self._fetch_pack, fetch) for fetch in plan.fetches)
             if len(self._bad_packs) == bad_before:
                 break  # else plan anew, without the packs that have just failed
-        settled = await self._settle([v for v in versions if v not in plan.unplaced])
-        self._tally.fetched += settled
-        self._meter.advance(settled, 0)
+        for part in batched(versions, STORE_ROWS):
+            # Most were settled with their content; not those whose chunks another has brought.
+            if left := [v for v in part if v not in plan.unplaced and v not in self._settled]:
+                settle = partial(downloads.settle, versions=left)
+                self._note_settled(await self._ctx.cache.write(settle, background=True))
         if plan.unplaced:
             self._trouble.check()
             await self._fail(sorted(plan.unplaced))
 
     async def _plan(self, versions: Sequence[int]) -> FetchPlan:
-        missing = await self._ctx.cache.read(
-            partial(downloads.missing_chunks, versions=versions), background=not self._interactive
-        )
-        places = await self._ctx.cache.read(
-            partial(downloads.remote_places, chunks=[chunk.chunk_no for chunk in missing]),
-            background=not self._interactive,
-        )
+        missing: list[MissingChunk] = []
+        places: list[RemotePlace] = []
+        for part in batched(versions, SQL_VARIABLES):
+            lacking = await self._ctx.cache.read(
+                partial(downloads.missing_chunks, versions=part), background=not self._interactive
+            )
+            missing += lacking
+            places += await self._ctx.cache.read(
+                partial(downloads.remote_places, chunks=[chunk.chunk_no for chunk in lacking]),
+                background=not self._interactive,
+            )
         return plan_fetch(missing, places, self._bad_packs)
 
-    async def _settle(self, versions: Sequence[int]) -> int:
-        settled = 0
-        for part in batched(versions, STORE_ROWS):
-            settled += await self._ctx.cache.write(partial(downloads.settle, versions=part), background=True)
-        return settled
+    def _note_settled(self, versions: Sequence[int]) -> None:
+        self._settled.update(versions)
+        self._tally.fetched += len(versions)
+        self._meter.advance(len(versions), 0)
 
     async def _fetch_pack(self, fetch: PackFetch) -> None:
         ctx = self._ctx
@@ -170,7 +180,9 @@ class Fetcher:
             async with self._gate.transfer(fetch.size_bytes, interactive=self._interactive):
                 bodies = [await self._get(record, span) for span in fetch.ranges]
                 opened = await anyio.to_thread.run_sync(
-                    _open, ctx, record, fetch, scopes, bodies, limiter=ctx.workers
+                    _open,
+                    *(ctx, record, fetch, scopes, bodies),
+                    limiter=ctx.workers if fetch.is_large else self._small_opening,
                 )
                 del bodies
                 await self._store(fetch, opened)
@@ -200,14 +212,16 @@ class Fetcher:
 
     async def _store(self, fetch: PackFetch, opened: "_Opened") -> None:
         ctx = self._ctx
+        waiting = {chunk.chunk_no: chunk.version_no for chunk in fetch.chunks}
         for record in opened.files:
             await ctx.cache.write(
                 partial(chunks.record_pack, record=record, is_remote=False, has_file=True), background=True
             )
         for part in _portions(opened.rows):
-            await ctx.cache.write(
-                partial(downloads.store_payloads, chunks=part), background=not self._interactive
+            operation = partial(
+                _store_and_settle, chunks=part, versions=[waiting[row.chunk_no] for row in part]
             )
+            self._note_settled(await ctx.cache.write(operation, background=not self._interactive))
 
     def _note_bad_pack(self, pack_no: int, record: PackRecord, exc: SyncAgentError) -> None:
         name = names.pack_object(record.id)
@@ -304,6 +318,12 @@ def _open(
             records.append(files.write(pack))
         files.keep()
     return _Opened((), records)
+
+
+def _store_and_settle(db: Database, chunks: Sequence[StoredChunk], versions: Sequence[int]) -> list[int]:
+    """Keep content, and take those of the versions off the queue that it completes; which they are."""
+    downloads.store_payloads(db, chunks)
+    return downloads.settle(db, versions)
 
 
 def _portions(rows: Sequence[StoredChunk]) -> Iterable[list[StoredChunk]]:

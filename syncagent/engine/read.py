@@ -91,7 +91,7 @@ def mark_lost(db: Database, version_no: int, source: ChunkSource) -> bool:
     for head in touched:
         if not chunks.is_complete(db, head):
             blobs.move_status(db, head, Event.LOST_HERE)
-            downloads.enqueue(db, head)
+            downloads.enqueue(db, [head])
     return True
 
 

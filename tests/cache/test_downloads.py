@@ -16,7 +16,7 @@ def wanted(desk: Desk, blob_id: str, data: bytes, *, priority: int = 2, namespac
     desk.db.execute("DELETE FROM upload WHERE version_no = ?", (number,))
     desk.db.execute("UPDATE chunk SET payload_no = NULL WHERE no = ?", (desk.chunk_number(version),))
     desk.db.execute("UPDATE version SET status = ? WHERE no = ?", (SyncStatus.PENDING_DOWNLOAD, number))
-    downloads.enqueue(desk.db, number, priority=priority)
+    downloads.enqueue(desk.db, [number], priority=priority)
     return version
 
 
@@ -39,7 +39,7 @@ def test_urgency_is_priority_then_age(desk: Desk) -> None:
 def test_queueing_twice_keeps_the_first(desk: Desk) -> None:
     number = desk.number(wanted(desk, "a", b"1"))
     fail(desk, number, at=LATER + 5)
-    downloads.enqueue(desk.db, number, priority=1)
+    downloads.enqueue(desk.db, [number], priority=1)
     assert queued(desk) == 1
     assert downloads.due(desk.db, LATER, 10) == []
     assert downloads.due(desk.db, LATER + 5, 10) == [number]
@@ -110,11 +110,11 @@ def test_what_has_come_is_stored_once_and_settles_the_version(desk: Desk) -> Non
     data = content(1, 9000)
     version = wanted(desk, "a", data)
     number, chunk = desk.number(version), desk.chunk_number(version)
-    assert downloads.settle(desk.db, [number]) == 0 and queued(desk) == 1
+    assert downloads.settle(desk.db, [number]) == [] and queued(desk) == 1
     before = desk.db.scalar("SELECT count(*) FROM payload")
     downloads.store_payloads(desk.db, [StoredChunk(chunk, data), StoredChunk(chunk, data)])
     assert desk.db.scalar("SELECT count(*) FROM payload") == before + 1
-    assert downloads.settle(desk.db, [number]) == 1
+    assert downloads.settle(desk.db, [number]) == [number]
     assert desk.status(version) is SyncStatus.SYNCED and queued(desk) == 0
     assert desk.read(version) == data
 
@@ -135,7 +135,7 @@ def test_more_versions_than_one_statement_takes(desk: Desk) -> None:
         desk.db.scalar("SELECT count(*) FROM version WHERE status = ?", (SyncStatus.FAILED_DOWNLOAD,)) == 1100
     )
     desk.db.execute("UPDATE chunk SET payload_no = 1")
-    assert downloads.settle(desk.db, numbers) == 1100 and queued(desk) == 0
+    assert downloads.settle(desk.db, numbers) == numbers and queued(desk) == 0
 
 
 def test_names_of_versions(desk: Desk) -> None:

@@ -1,0 +1,70 @@
+"""Versions of blobs that this device knows nothing of, many at a time.
+
+Nothing can be merged with such a version: it is its blob's only head. Nearly every change of a journal that
+is read for the first time is one. All others go one by one (`apply.py`).
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from syncagent.cache import blobs, bulk, chunks, downloads
+from syncagent.cache.db import Database
+from syncagent.cache.status import Event, after
+from syncagent.model import CHUNK_SIZE, ChunkId, Scope, Version
+
+
+def newcomers(db: Database, versions: Sequence[Version]) -> list[Version]:
+    """Those that are not known and have no parents, and whose blob is neither known nor another's too."""
+    count = Counter((version.namespace, version.blob_id) for version in versions)
+    by_namespace: defaultdict[str, list[Version]] = defaultdict(list)
+    for version in versions:
+        if not version.parents and count[version.namespace, version.blob_id] == 1:
+            by_namespace[version.namespace].append(version)
+    new: list[Version] = []
+    for name, plain in by_namespace.items():
+        number = blobs.find_namespace(db, name)
+        ids = [version.blob_id for version in plain]
+        known = set() if number is None else bulk.known_blobs(db, number, ids)
+        new += [version for version in plain if version.blob_id not in known]
+    seen = bulk.known_versions(db, [version.id for version in new])
+    return [version for version in new if version.id not in seen]
+
+
+def add_newcomers(db: Database, versions: Sequence[Version], *, device: int, seq: int) -> int:
+    """Store `newcomers`, and queue the content that is to be fetched; of how many it is here already.
+
+    Args:
+        db: the cache, in a transaction.
+        versions: what `newcomers` gave in the same transaction.
+        device: the number of the device that wrote them.
+        seq: its batch that holds them.
+    """
+    named: dict[ChunkId, chunks.NamedChunk] = {}
+    for version in versions:
+        for position, chunk_id in enumerate(version.content):
+            length = min(CHUNK_SIZE, version.size - position * CHUNK_SIZE)
+            named.setdefault(ChunkId(chunk_id), chunks.NamedChunk(Scope(version.scope), length))
+    numbers = chunks.chunk_numbers(db, named)
+    here = chunks.those_here(db, list(numbers.values()))
+    groups: defaultdict[tuple[str, bool], list[Version]] = defaultdict(list)
+    for version in versions:
+        is_here = all(numbers[ChunkId(chunk_id)] in here for chunk_id in version.content)
+        groups[version.namespace, is_here].append(version)
+    arrived = 0
+    for (name, is_here), group in groups.items():
+        status = after(None, Event.ARRIVED_HERE if is_here else Event.ARRIVED_WANTED)
+        assert status is not None
+        added = bulk.insert_blobs(
+            db,
+            group,
+            namespace=blobs.namespace_no(db, name),
+            device=device,
+            seq=seq,
+            status=status,
+            chunks=numbers,
+        )
+        if is_here:
+            arrived += len(group)
+        else:
+            downloads.enqueue(db, added)
+    return arrived
