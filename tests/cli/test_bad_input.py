@@ -4,6 +4,7 @@ What is wrong with the places where things lie is in `test_bad_places.py`.
 """
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ class Bad:
     """One thing that goes wrong."""
 
     code: int
+    says: str
     arguments: tuple[str, ...]
     stdin: bytes | None = b""
     passphrase: str | None = None
@@ -59,75 +61,247 @@ def _existing_file(shell: Shell) -> None:
     (shell.home / "there").write_bytes(b"mine")
 
 
+OPENS = r"the passphrase does not open this vault, or its key slot was altered; nothing was changed; .+"
+GONE = r"the remote's folder .+ is not there; everything put on this device is kept and stays pending; .+"
+NAMESPACE = r"is not a namespace name; nothing was changed; use 1 to 64 of a-z .+"
+
 CASES = {
-    "wrong passphrase": Bad(5, ("status",), passphrase="wrong"),
-    "wrong passphrase to put": Bad(5, ("put", "n/a", "-"), passphrase="wrong"),
+    "wrong passphrase": Bad(5, OPENS, ("status",), passphrase="wrong"),
+    "wrong passphrase to put": Bad(5, OPENS, ("put", "n/a", "-"), passphrase="wrong"),
     "recovery code of another vault": Bad(
-        5, ("status",), passphrase="0000-0000-0000-0000-0000-0000-0000-0000-D3K7"
+        5, OPENS, ("status",), passphrase="0000-0000-0000-0000-0000-0000-0000-0000-D3K7"
     ),
-    "second init": Bad(1, ("init",)),
-    "join of a joined home": Bad(1, ("join", "--remote", "file:///nowhere")),
-    "init onto a remote that is in use": Bad(1, ("init", "--vault", "b", "--remote", "{remote}")),
-    "join without a remote": Bad(2, ("join", "--vault", "b")),
-    "join, remote folder missing": Bad(4, ("join", "--vault", "b", "--remote", "file:///nowhere/at/all")),
-    "join, not a vault": Bad(2, ("join", "--vault", "b", "--remote", "{home}")),
-    "join, wrong passphrase": Bad(5, ("join", "--vault", "b", "--remote", "{remote}"), passphrase="wrong"),
-    "remote of no known kind": Bad(2, ("init", "--vault", "b", "--remote", "gopher://x")),
-    "sync, remote folder missing": Bad(4, ("sync",), prepare=_remove_remote, repair=_restore_remote),
-    "send, remote folder missing": Bad(4, ("send", "n"), prepare=_remove_remote, repair=_restore_remote),
-    "sync, remote emptied": Bad(6, ("sync",), prepare=_empty_remote, repair=_restore_remote),
-    "sync, another vault's remote": Bad(6, ("sync",), prepare=_other_remote, repair=_restore_remote),
-    "no vault of this name": Bad(2, ("status", "--vault", "none")),
-    "vault name that is a path": Bad(2, ("status", "--vault", "../default")),
-    "vault name, empty": Bad(2, ("status", "--vault", "")),
-    "no such command": Bad(2, ("frobnicate",)),
-    "no such option": Bad(2, ("status", "--frobnicate")),
-    "an argument too many": Bad(2, ("sync", "now")),
-    "put without FILE": Bad(2, ("put", "n/a")),
-    "put without anything": Bad(2, ("put",)),
-    "put of a missing file": Bad(1, ("put", "n/a", "{home}/missing")),
-    "put of a folder": Bad(2, ("put", "n/a", "{home}")),
-    "put of a device": Bad(1, ("put", "n/a", "/dev/null")),
-    "put with other bytes": Bad(1, ("put", "n/kept", "-"), stdin=b"other"),
-    "put with other metadata": Bad(1, ("put", "n/kept", "-", "--meta", "a=b"), stdin=KEPT["kept"]),
-    "put with metadata of no form": Bad(2, ("put", "n/a", "-", "--meta", "title")),
-    "put without an id": Bad(2, ("put", "n/", "-")),
-    "put without a slash": Bad(2, ("put", "n", "-")),
-    "put with stdin closed": Bad(2, ("put", "n/a", "-"), stdin=None),
-    "namespace in capitals": Bad(2, ("put", "Notes/a", "-")),
-    "namespace that is a path": Bad(2, ("put", "../a", "-")),
-    "namespace that is internal": Bad(2, ("put", ".settings/a", "-")),
-    "id of 1,025 bytes": Bad(2, ("put", "n/" + "x" * 1025, "-")),
-    "id of 1,025 bytes in fewer characters": Bad(2, ("put", "n/" + "é" * 512 + "x", "-")),
-    "id with a lone surrogate": Bad(2, ("put", "n/\udcff", "-")),
-    "tree without a slash": Bad(2, ("put", "n", "{home}", "-r")),
-    "tree of a missing folder": Bad(2, ("put", "n/", "{home}/missing", "-r")),
-    "tree of a file": Bad(2, ("put", "n/", "{profile}/cache.db", "-r")),
-    "get of an unknown blob": Bad(1, ("get", "n/unknown")),
-    "get of an unknown namespace": Bad(1, ("get", "unknown/a")),
-    "get onto an existing file": Bad(1, ("get", "n/kept", "-o", "{home}/there"), prepare=_existing_file),
-    "get onto a folder": Bad(1, ("get", "n/kept", "-o", "{home}", "--force")),
-    "get onto a device": Bad(1, ("get", "n/kept", "-o", "/dev/null", "--force")),
-    "get into a missing folder": Bad(1, ("get", "n/kept", "-o", "{home}/none/file")),
-    "get --json to stdout": Bad(2, ("get", "n/kept", "--json")),
-    "rm of an unknown blob": Bad(1, ("rm", "n/unknown")),
-    "rm of nothing": Bad(2, ("rm",)),
-    "ls of a bad namespace": Bad(2, ("ls", "N")),
-    "ls of a status that is none": Bad(2, ("ls", "n", "--status", "lost")),
-    "ls -0 --json": Bad(2, ("ls", "n", "-0", "--json")),
-    "send of a bad namespace": Bad(2, ("send", "N")),
-    "passphrase file missing": Bad(2, ("status", "--passphrase-file", "{home}/none"), passphrase=""),
+    "second init": Bad(
+        1,
+        r"there is a vault at '.+' already; the existing vault is untouched; use --vault NAME .+",
+        ("init",),
+    ),
+    "join of a joined home": Bad(
+        1,
+        r"there is a vault at '.+' already; the existing vault is untouched; use --vault NAME .+",
+        ("join", "--remote", "file:///nowhere"),
+    ),
+    "init onto a remote that is in use": Bad(
+        1,
+        r"the remote already holds a vault; the existing vault is untouched; run `syncagent join` .+",
+        ("init", "--vault", "b", "--remote", "{remote}"),
+    ),
+    "join without a remote": Bad(
+        2, r"missing option '--remote'; see `syncagent join --help`", ("join", "--vault", "b")
+    ),
+    "join, remote folder missing": Bad(
+        4, GONE, ("join", "--vault", "b", "--remote", "file:///nowhere/at/all")
+    ),
+    "join, not a vault": Bad(
+        2,
+        r"there is no vault at the remote; nothing was changed; check the remote's address",
+        ("join", "--vault", "b", "--remote", "{nothing}"),
+    ),
+    "join, wrong passphrase": Bad(
+        5, OPENS, ("join", "--vault", "b", "--remote", "{remote}"), passphrase="wrong"
+    ),
+    "remote of no known kind": Bad(
+        2,
+        r"the remote's address is not a URL that this version knows; nothing was changed; use a folder, .+",
+        ("init", "--vault", "b", "--remote", "gopher://x"),
+    ),
+    "sync, remote folder missing": Bad(4, GONE, ("sync",), prepare=_remove_remote, repair=_restore_remote),
+    "send, remote folder missing": Bad(
+        4, GONE, ("send", "n"), prepare=_remove_remote, repair=_restore_remote
+    ),
+    "sync, remote emptied": Bad(
+        6,
+        r"the remote no longer has this vault; everything this device holds is kept; check whether .+",
+        ("sync",),
+        prepare=_empty_remote,
+        repair=_restore_remote,
+    ),
+    "sync, another vault's remote": Bad(
+        6,
+        r"the remote holds vault .+, this device belongs to .+; nothing was sent or applied; .+",
+        ("sync",),
+        prepare=_other_remote,
+        repair=_restore_remote,
+    ),
+    "no vault of this name": Bad(
+        2,
+        r"there is no vault none at '.+'; nothing was changed; run `syncagent init` .+",
+        ("status", "--vault", "none"),
+    ),
+    "vault name that is a path": Bad(
+        2, r"'\.\./default' is not a vault name; nothing was changed; .+", ("status", "--vault", "../default")
+    ),
+    "vault name, empty": Bad(
+        2, r"'' is not a vault name; nothing was changed; .+", ("status", "--vault", "")
+    ),
+    "no such command": Bad(2, r"no such command 'frobnicate'; see `syncagent --help`", ("frobnicate",)),
+    "no such option": Bad(
+        2, r"no such option '?--frobnicate'?; see `syncagent status --help`", ("status", "--frobnicate")
+    ),
+    "an argument too many": Bad(
+        2, r"got unexpected extra argument \(now\); see `syncagent sync --help`", ("sync", "now")
+    ),
+    "put without FILE": Bad(
+        2, r"missing argument FILE; write - for standard input; see `syncagent put --help`", ("put", "n/a")
+    ),
+    "put without anything": Bad(2, r"missing argument 'NS/ID'; see `syncagent put --help`", ("put",)),
+    "put of a missing file": Bad(
+        1,
+        r"'.+/missing' cannot be read: No such file or directory; nothing was stored .+",
+        ("put", "n/a", "{home}/missing"),
+    ),
+    "put of a folder": Bad(
+        2, r"'.+' is a folder: add --recursive; see `syncagent put --help`", ("put", "n/a", "{home}")
+    ),
+    "put of a device": Bad(
+        1,
+        r"'/dev/null' is not a regular file; nothing was stored and the file is untouched; .+",
+        ("put", "n/a", "/dev/null"),
+    ),
+    "put with other bytes": Bad(
+        1,
+        r"n/'kept' holds other content; the stored blob is untouched; use --replace .+",
+        ("put", "n/kept", "-"),
+        stdin=b"other",
+    ),
+    "put with other metadata": Bad(
+        1,
+        r"n/'kept' holds other content; the stored blob is untouched; use --replace .+",
+        ("put", "n/kept", "-", "--meta", "a=b"),
+        stdin=KEPT["kept"],
+    ),
+    "put with metadata of no form": Bad(
+        2,
+        r"--meta 'title' is not KEY=VALUE; see `syncagent put --help`",
+        ("put", "n/a", "-", "--meta", "title"),
+    ),
+    "put with more metadata than a blob may have": Bad(
+        1,
+        r"metadata has \d+ bytes, 16384 are allowed; .+; nothing was changed",
+        ("put", "n/a", "-", "--meta", "a=" + "b" * 17_000),
+    ),
+    "put without an id": Bad(2, r"'' is not a blob id: it is empty; nothing was changed", ("put", "n/", "-")),
+    "put without a slash": Bad(
+        2, r"'n' names no blob: write NAMESPACE/ID, as in notes/hello; .+", ("put", "n", "-")
+    ),
+    "put with stdin closed": Bad(
+        2,
+        r"standard input is closed; nothing was changed; pipe the content in, or name a file",
+        ("put", "n/a", "-"),
+        stdin=None,
+    ),
+    "namespace in capitals": Bad(2, r"'Notes' " + NAMESPACE, ("put", "Notes/a", "-")),
+    "namespace that is a path": Bad(2, r"'\.\.' " + NAMESPACE, ("put", "../a", "-")),
+    "namespace that is internal": Bad(2, r"'\.settings' " + NAMESPACE, ("put", ".settings/a", "-")),
+    "id of 1,025 bytes": Bad(
+        2,
+        r"'x+' is not a blob id: it has 1025 bytes, 1024 are allowed; nothing was changed",
+        ("put", "n/" + "x" * 1025, "-"),
+    ),
+    "id of 1,025 bytes in fewer characters": Bad(
+        2,
+        r"'é+' is not a blob id: it has 1025 bytes, 1024 are allowed; nothing was changed",
+        ("put", "n/" + "é" * 512 + "x", "-"),
+    ),
+    "id with a lone surrogate": Bad(
+        2,
+        r"'\\udcff' is not a blob id: it cannot be written as UTF-8; nothing was changed",
+        ("put", "n/\udcff", "-"),
+    ),
+    "tree without a slash": Bad(
+        2, r"with --recursive the target ends in a slash, as in notes/; .+", ("put", "n", "{home}", "-r")
+    ),
+    "tree of a missing folder": Bad(
+        2, r"'.+/missing' is not a folder; see `syncagent put --help`", ("put", "n/", "{home}/missing", "-r")
+    ),
+    "tree of a file": Bad(
+        2,
+        r"'.+/cache\.db' is not a folder; see `syncagent put --help`",
+        ("put", "n/", "{profile}/cache.db", "-r"),
+    ),
+    "get of an unknown blob": Bad(
+        1,
+        r"n/'unknown' is not on this device; nothing was changed; `syncagent sync` fetches .+",
+        ("get", "n/unknown"),
+    ),
+    "get of an unknown namespace": Bad(
+        1,
+        r"unknown/'a' is not on this device; nothing was changed; `syncagent sync` fetches .+",
+        ("get", "unknown/a"),
+    ),
+    "get onto an existing file": Bad(
+        1,
+        r"'.+/there' is there already; it was not touched; use --force to replace it",
+        ("get", "n/kept", "-o", "{home}/there"),
+        prepare=_existing_file,
+    ),
+    "get onto a folder": Bad(
+        1,
+        r"'.+' is not a regular file; the vault is untouched; pipe the output of -o - instead",
+        ("get", "n/kept", "-o", "{home}", "--force"),
+    ),
+    "get onto a device": Bad(
+        1,
+        r"'/dev/null' is not a regular file; the vault is untouched; pipe the output of -o - instead",
+        ("get", "n/kept", "-o", "/dev/null", "--force"),
+    ),
+    "get into a missing folder": Bad(
+        1,
+        r"'.+/none/file' cannot be written: No such file or directory; the vault is untouched",
+        ("get", "n/kept", "-o", "{home}/none/file"),
+    ),
+    "get --json to stdout": Bad(
+        2,
+        r"--json needs -o FILE: standard output cannot hold both; see `syncagent get --help`",
+        ("get", "n/kept", "--json"),
+    ),
+    "rm of an unknown blob": Bad(
+        1,
+        r"n/'unknown' is not on this device; nothing was changed; `syncagent sync` fetches .+",
+        ("rm", "n/unknown"),
+    ),
+    "rm of nothing": Bad(2, r"missing argument 'NS/ID\.\.\.'; see `syncagent rm --help`", ("rm",)),
+    "ls of a bad namespace": Bad(2, r"'N' " + NAMESPACE, ("ls", "N")),
+    "ls of a status that is none": Bad(
+        2, r"invalid value for '--status': 'lost' is not one of 'synced', .+", ("ls", "n", "--status", "lost")
+    ),
+    "ls -0 --json": Bad(
+        2, r"-0 goes with neither --count nor --json; see `syncagent ls --help`", ("ls", "n", "-0", "--json")
+    ),
+    "send of a bad namespace": Bad(2, r"'N' " + NAMESPACE, ("send", "N")),
+    "passphrase file missing": Bad(
+        2,
+        r"the passphrase file '.+/none' cannot be read: No such file or directory; nothing was changed",
+        ("status", "--passphrase-file", "{home}/none"),
+        passphrase="",
+    ),
     "passphrase command missing": Bad(
-        2, ("status", "--passphrase-command", "no-such-command"), passphrase=""
+        2,
+        r"the passphrase command 'no-such-command' cannot be run: .+; nothing was changed",
+        ("status", "--passphrase-command", "no-such-command"),
+        passphrase="",
     ),
-    "passphrase command fails": Bad(5, ("status", "--passphrase-command", "false"), passphrase=""),
-    "passphrase command unparsable": Bad(2, ("status", "--passphrase-command", "'"), passphrase=""),
-    "demo of a missing folder": Bad(2, ("demo", "--from", "{home}/none")),
+    "passphrase command fails": Bad(
+        5,
+        r"the passphrase command 'false' failed with exit code 1; nothing was changed; run it by hand .+",
+        ("status", "--passphrase-command", "false"),
+        passphrase="",
+    ),
+    "passphrase command unparsable": Bad(
+        2,
+        r"the passphrase command cannot be read: No closing quotation; nothing was changed",
+        ("status", "--passphrase-command", "'"),
+        passphrase="",
+    ),
+    "demo of a missing folder": Bad(
+        2, r"'.+/none' is not a folder; see `syncagent demo --help`", ("demo", "--from", "{home}/none")
+    ),
 }
 
 
 def _filled(arguments: tuple[str, ...], shell: Shell) -> list[str]:
     words = {"{home}": str(shell.home), "{profile}": str(shell.profile), "{remote}": shell.remote.as_uri()}
+    words["{nothing}"] = shell.home.as_uri()
     filled = []
     for argument in arguments:
         for word, value in words.items():
@@ -179,7 +353,8 @@ def test_bad_input(name: str, shared: Shell) -> None:
 
     done = shell(*_filled(case.arguments, shell), stdin=case.stdin, environment=environment)
 
-    done.failed(case.code)
+    line = done.failed(case.code).removeprefix("syncagent: ")
+    assert re.fullmatch(case.says, line), line
     if "--json" in case.arguments:
         assert done.document["error"]["message"]
     else:
