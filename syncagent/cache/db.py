@@ -60,6 +60,7 @@ class Database:
 
         Raises:
             CacheDamaged: the file is not a database of this key.
+            ConfigError: it may not be opened, or its disk may only be read.
         """
         self._is_closed = False
         try:
@@ -76,6 +77,9 @@ class Database:
                 safe="the file was left as it is; what was synced is at the remote",
                 todo="join the vault into a new folder, or restore the file from a backup",
             ) from exc
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close for good; the last connection folds the write-ahead log into the file."""
@@ -252,11 +256,11 @@ def _translated(exc: BaseException) -> Exception:
             "another process keeps the cache locked",
             safe="everything stored before is intact; this was not stored",
         )
-    if code == _CANTOPEN:
-        return CacheDamaged(
+    if code == _CANTOPEN:  # no damage, and no blob's own failure
+        return ConfigError(
             "the cache file cannot be opened",
             safe="it was not touched",
-            todo="check the folder's permissions",
+            todo="check the folder's permissions, and whether its disk is read-only",
         )
     if "file is not a database" in str(exc):
         return DamagedConnection(str(exc))

@@ -25,6 +25,7 @@ from syncagent.errors import (
     CacheFull,
     ConfigError,
     OpenError,
+    SyncAgentError,
     TooNew,
     VaultNotFound,
     WrongPassphrase,
@@ -32,6 +33,7 @@ from syncagent.errors import (
 from syncagent.model import SlotId
 
 MAX_SLOT_BYTES = 4096
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE}
 _NO_ROOM = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
@@ -233,8 +235,10 @@ def disk_errors() -> Iterator[None]:
         ) from exc
 
 
-def _unreadable(profile: Profile, exc: OSError) -> CacheDamaged:
-    return CacheDamaged(
+def _unreadable(profile: Profile, exc: OSError) -> SyncAgentError:
+    # What is refused is not damaged.
+    kind = ConfigError if exc.errno in _REFUSED else CacheDamaged
+    return kind(
         f"the profile at {profile.folder} cannot be read: {exc.strerror}",
         safe="nothing was changed",
         todo="check the folder's permissions",

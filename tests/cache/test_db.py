@@ -6,7 +6,7 @@ import pytest
 
 from syncagent.cache.db import DamagedConnection, Database, check_schema
 from syncagent.cache.schema import migrate
-from syncagent.errors import CacheDamaged, CacheFull, SyncAgentError, TooNew, VaultInUse
+from syncagent.errors import CacheDamaged, CacheFull, ConfigError, SyncAgentError, TooNew, VaultInUse
 
 from .conftest import KEY
 from .samples import PAGE, content, flip_page, page_count
@@ -70,7 +70,7 @@ def test_a_file_that_is_no_database_is_damaged(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_entered_is_named_as_such(tmp_path: Path) -> None:
-    with pytest.raises(CacheDamaged) as caught:
+    with pytest.raises(ConfigError) as caught:
         Database(tmp_path / "missing" / "cache.db", KEY).open()
     assert "permissions" in caught.value.todo
 
