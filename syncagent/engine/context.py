@@ -19,8 +19,8 @@ class Context:
     """An open vault as the engine sees it. This device's id is not here: it may change (`identity.py`).
 
     `now` gives Unix seconds and `random` a float in [0, 1); tests hand in their own.
-    `workers` bounds the threads that seal and open, `packs` how many packs of large content are in memory
-    on their way to a file.
+    `workers` bounds the threads that seal and open, `packs` the packs of large content that are in memory on
+    their way to a file, each with a thread of its own.
     """
 
     cache: Cache

@@ -105,9 +105,10 @@ class ContentSealer:
     ) -> None:
         async with self._ctx.packs:
             task_status.started()  # here, so that the next pack is not filled before there is room for it
-            self._records[number] = await anyio.to_thread.run_sync(
-                self._files.write, pack, limiter=self._ctx.workers
-            )
+            # A thread of its own: `Context.packs` bounds these, and who waits for a slow disk must not
+            # keep those from working who read.
+            own = anyio.CapacityLimiter(1)
+            self._records[number] = await anyio.to_thread.run_sync(self._files.write, pack, limiter=own)
 
 
 def _digests(check: ContentCheck, group: ChunkGroup) -> list[bytes]:

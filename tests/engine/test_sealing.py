@@ -57,7 +57,7 @@ class Pieces:
 
 async def test_the_source_waits_for_packs_that_are_under_way(world: World, disk: PackDisk) -> None:
     async with world.open("a") as vault:
-        notes = with_threads(vault, anyio.CapacityLimiter(8), packs=2)
+        notes = with_threads(vault, anyio.CapacityLimiter(8), anyio.CapacityLimiter(2))
         source = Pieces()
         disk.hold()
         async with anyio.create_task_group() as tasks:
@@ -73,7 +73,7 @@ async def test_the_source_waits_for_packs_that_are_under_way(world: World, disk:
 
 async def test_puts_side_by_side_share_one_bound(world: World, disk: PackDisk) -> None:
     async with world.open("a") as vault:
-        notes = with_threads(vault, anyio.CapacityLimiter(12), packs=3)
+        notes = with_threads(vault, anyio.CapacityLimiter(12), anyio.CapacityLimiter(3))
         disk.hold()
         async with anyio.create_task_group() as tasks:
             for number in range(4):
@@ -84,6 +84,22 @@ async def test_puts_side_by_side_share_one_bound(world: World, disk: PackDisk) -
             disk.release()
         for number in range(4):
             assert (await notes.get(f"n{number}")).data == DATA[number * MIB :]
+
+
+async def test_large_content_is_read_while_all_packs_wait_for_a_slow_disk(
+    world: World, disk: PackDisk
+) -> None:
+    async with world.open("a") as vault:
+        notes = with_threads(vault, anyio.CapacityLimiter(1), anyio.CapacityLimiter(3))
+        await notes.put("before", DATA[: 9 * MIB])
+        disk.hold()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(notes.put, "x", DATA[9 * MIB :])
+            await disk.wait_held(5)
+            with anyio.fail_after(20):
+                assert (await notes.get("before")).data == DATA[: 9 * MIB]
+            disk.release()
+        assert (await notes.get("x")).data == DATA[9 * MIB :]
 
 
 async def test_packs_hold_the_content_in_order_whichever_is_written_first(world: World) -> None:
@@ -111,7 +127,7 @@ async def test_bytes_that_their_owner_changes_meanwhile_are_stored_as_they_were_
 ) -> None:
     data = bytearray(DATA[: 16 * MIB])
     async with world.open("a") as vault:
-        notes = with_threads(vault, anyio.CapacityLimiter(8), packs=1)
+        notes = with_threads(vault, anyio.CapacityLimiter(8), anyio.CapacityLimiter(1))
         disk.hold()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(notes.put, "x", memoryview(data))
@@ -258,7 +274,7 @@ async def test_a_put_cut_off_at_every_piece_of_work_leaves_nothing_or_is_whole(
         while True:
             at += 1
             limiter = CuttingLimiter(at, is_after=is_after)
-            notes = with_threads(vault, limiter)
+            notes = with_threads(vault, limiter, limiter)
             source: Source = data
             if kind == "path":
                 source = path

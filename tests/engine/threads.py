@@ -12,10 +12,12 @@ from syncagent.vault import Vault
 from tests.engine.world import World
 
 
-def with_threads(vault: Vault, workers: anyio.CapacityLimiter, *, packs: int = 4) -> Namespace:
+def with_threads(
+    vault: Vault, workers: anyio.CapacityLimiter, packs: anyio.CapacityLimiter | None = None
+) -> Namespace:
     """`notes` of a vault with worker threads of one's own, whatever the number of cores."""
     ctx, engine = vault.parts()
-    return Namespace("notes", replace(ctx, workers=workers, packs=anyio.CapacityLimiter(packs)), engine)
+    return Namespace("notes", replace(ctx, workers=workers, packs=packs or anyio.CapacityLimiter(4)), engine)
 
 
 def context(notes: Namespace) -> Context:
