@@ -40,7 +40,8 @@ def init(session: Session, remote: str | None, device_name: str | None) -> None:
     \b
         syncagent init --remote file:///mnt/disk/vault
     """
-    folder = _free_folder(session)
+    # An `init` that was interrupted at its very end has made the vault and not shown the code.
+    folder = _free_folder(session, "; `syncagent key recovery` gives this one a new recovery code")
     passphrase = find_new_passphrase(
         os.environ,
         session.passphrase_file,
@@ -128,11 +129,12 @@ def _show(session: Session, created: CreatedVault) -> None:
         output.complain(f"recovery code  {created.recovery_code}")
 
 
-def _free_folder(session: Session) -> Path:
+def _free_folder(session: Session, hint: str = "") -> Path:
     """Asked before the passphrase is; the library asks again."""
     if Profile(session.folder).exists():
         raise VaultExists(
-            f"there is a vault at {str(session.folder)!r} already", todo="use --vault NAME for another one"
+            f"there is a vault at {str(session.folder)!r} already",
+            todo=f"use --vault NAME for another one{hint}",
         )
     return session.folder
 

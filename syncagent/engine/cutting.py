@@ -218,7 +218,7 @@ def _owes_acknowledgement(db: Database, author: Author) -> bool:
     if not journals.owes(db, meta.device_id(db)):
         return False
     last = meta.find_int(db, meta.LAST_PUBLISHED_AT) or meta.find_int(db, meta.JOINED_AT) or 0
-    return author.now_ms - last >= ACKNOWLEDGE_MS
+    return abs(author.now_ms - last) >= ACKNOWLEDGE_MS  # also where the clock ran ahead when it was noted
 
 
 def _fold_into(db: Database, newer_no: int) -> set[int]:

@@ -62,3 +62,17 @@ async def test_a_sync_that_failed_then_does_not_hold_the_next_one(world: World) 
         remote.before = Fails(Unreachable("no"), "put", times=0)
         await vault.sync()
         assert (await vault.status()).next_attempt is None
+
+
+async def test_a_device_that_published_under_a_clock_ahead_goes_on_saying_what_it_has_read(
+    world: World,
+) -> None:
+    world.clock.now += 10 * YEAR_S
+    await world.put_and_sync("b", y=b"from the future")
+    world.clock.now = NOON
+    await world.put_and_sync("a", x=b"one")
+    before = len(world.names(names.JOURNAL))
+    await world.sync("b")
+    assert len(world.names(names.JOURNAL)) == before + 1
+    await world.sync("b")
+    assert len(world.names(names.JOURNAL)) == before + 1
