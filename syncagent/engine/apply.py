@@ -4,6 +4,7 @@ All change kinds are merged. Those whose feature comes later are kept and not
 acted on.
 """
 
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ import msgspec
 from syncagent.cache import alarms, blobs, chunks, downloads, facts, journals, meta, outbox, ownbatches
 from syncagent.cache.db import Database
 from syncagent.cache.status import Event, after
-from syncagent.engine.arrivals import add_newcomers, newcomers
+from syncagent.engine.arrivals import add_newcomers, candidates, newcomers
 from syncagent.engine.heads import add_version
 from syncagent.engine.slots import SLOTS_KEY
 from syncagent.errors import CacheDamaged, RemoteForked, SyncAgentError, Tampered
@@ -33,7 +34,7 @@ from syncagent.journal.batch import (
 from syncagent.journal.chain import chain_next, chain_start, contradicts
 from syncagent.journal.clock import is_far_ahead, observe
 from syncagent.journal.merge import Register, newest
-from syncagent.model import CHUNK_SIZE, Alarm, DeviceId, Hlc, Version
+from syncagent.model import CHUNK_SIZE, Alarm, DeviceId, Hlc, PackRecord, Version, VersionId
 
 _C = TypeVar("_C", TagChange, DeviceChange, SlotsChange)
 
@@ -53,12 +54,20 @@ class Applied:
     """What a batch brought.
 
     Blobs that are in conflict since, by number; how many new heads need no content from the remote,
-    such as deletions; and what is odd about the batch.
+    such as deletions; what is odd about the batch; and the versions of blobs that are new here.
     """
 
     conflicts: set[int] = field(default_factory=set)
     arrived: int = 0
     alarms: list[Alarm] = field(default_factory=list)
+    versions: set[VersionId] = field(default_factory=set)
+
+    def add(self, other: "Applied") -> None:
+        """Take what more of the batch has brought."""
+        self.conflicts |= other.conflicts
+        self.arrived += other.arrived
+        self.alarms += other.alarms
+        self.versions |= other.versions
 
 
 def alarm(error: SyncAgentError, subject: str) -> Alarm:
@@ -66,41 +75,64 @@ def alarm(error: SyncAgentError, subject: str) -> Alarm:
     return Alarm(type(error).__name__, subject, str(error), error.safe, error.todo)
 
 
-def apply_batch(db: Database, incoming: Incoming, *, now_ms: int) -> Applied:
+def may_go_ahead(batch: Batch) -> list[Version]:
+    """Versions that may be stored before the rest of their batch; none of one that holds a transaction."""
+    versions = _versions(batch)
+    return [] if any(version.group is not None for version in versions) else candidates(versions)
+
+
+def record_ahead(db: Database, incoming: Incoming, record: PackRecord) -> None:
+    """Take one pack of a batch over before the rest of it. Raises what `apply_batch` raises."""
+    if _chain_after(db, incoming) is not None:
+        chunks.record_pack(db, record, is_remote=True, has_file=False, batch_seq=0)
+
+
+def apply_ahead(db: Database, incoming: Incoming, versions: Sequence[Version], *, now_ms: int) -> Applied:
+    """Store those of some versions that `may_go_ahead` whose blobs are new here; nothing else of the batch.
+
+    So that a batch of a thousand does not hold the cache all the while. Should the rest never follow, what is
+    stored is merged once more by the next sync, as any version that is known.
+
+    Raises:
+        RemoteForked: as `apply_batch`.
+    """
+    applied = Applied()
+    if _chain_after(db, incoming) is not None:
+        _add_newcomers(db, incoming, versions, applied, now_ms)
+        if applied.alarms:
+            alarms.keep(db, applied.alarms)
+    return applied
+
+
+def apply_batch(
+    db: Database, incoming: Incoming, *, now_ms: int, ahead: Container[VersionId] = frozenset()
+) -> Applied:
     """Merge a batch and move the cursor behind it.
+
+    Args:
+        db: the cache, in a transaction.
+        incoming: the batch.
+        now_ms: Unix time in milliseconds.
+        ahead: versions that `apply_ahead` has stored.
 
     Raises:
         RemoteForked: it does not chain to what this device, or another one, has seen. Nothing is applied.
     """
     applied = Applied()
-    cursor = journals.cursor(db, incoming.device)
-    if incoming.seq <= cursor.seq:
-        return applied  # another process of this device was quicker
-    before = cursor.chain or chain_start(meta.vault_id(db), incoming.device)
-    if incoming.seq != cursor.seq + 1 or incoming.batch.chain_before != before:
-        raise RemoteForked(
-            f"batch {incoming.seq} of device {incoming.device.hex()} does not follow what was read"
-        )
-    chain = chain_next(before, incoming.object_sha256)
-    shown_seq, shown_chain = journals.shown_chain(db, incoming.device)
-    if shown_seq == incoming.seq and shown_chain != chain:
-        raise RemoteForked(
-            f"batch {incoming.seq} of device {incoming.device.hex()} is not the one another device has read"
-        )
+    chain = _chain_after(db, incoming)
+    if chain is None:
+        return applied
     device_no = blobs.device_no(db, incoming.device)
     for record in incoming.batch.packs:
         chunks.record_pack(db, record, is_remote=True, has_file=False, batch_seq=0)
-    versions = [change.version for change in incoming.batch.changes if isinstance(change, VersionChange)]
-    for version in versions:
-        if is_far_ahead(Hlc(version.hlc), now_ms) and blobs.find_version(db, version.id) is None:
-            error = Tampered(f"version {version} is dated more than a day ahead of this device's clock")
-            applied.alarms.append(alarm(error, f"journal {incoming.device.hex()}"))
-    new = newcomers(db, versions)
-    applied.arrived += add_newcomers(db, new, device=device_no, seq=incoming.seq)
-    added = {version.id for version in new}
+    plain = [version for version in candidates(_versions(incoming.batch)) if version.id not in ahead]
+    _add_newcomers(db, incoming, plain, applied, now_ms)
     for position, change in enumerate(incoming.batch.changes):
-        if not (isinstance(change, VersionChange) and change.version.id in added):
-            _apply_change(db, change, position, incoming, device_no, applied)
+        if not (
+            isinstance(change, VersionChange)
+            and (change.version.id in ahead or change.version.id in applied.versions)
+        ):
+            _apply_change(db, change, position, incoming, device_no, applied, now_ms)
     for device, head in incoming.batch.heads.items():
         _note_head(db, device, head.seq, head.chain, applied)
     meta_hlc = observe(meta.hlc(db), Hlc(incoming.batch.hlc), now_ms)
@@ -116,6 +148,49 @@ def apply_batch(db: Database, incoming: Incoming, *, now_ms: int) -> Applied:
     return applied
 
 
+def _chain_after(db: Database, incoming: Incoming) -> bytes | None:
+    """The chain after a batch that is the next of its journal; None when it is applied already.
+
+    Raises:
+        RemoteForked: it does not chain to what this device, or another one, has seen.
+    """
+    cursor = journals.cursor(db, incoming.device)
+    if incoming.seq <= cursor.seq:
+        return None  # another process of this device was quicker
+    before = cursor.chain or chain_start(meta.vault_id(db), incoming.device)
+    if incoming.seq != cursor.seq + 1 or incoming.batch.chain_before != before:
+        raise RemoteForked(
+            f"batch {incoming.seq} of device {incoming.device.hex()} does not follow what was read"
+        )
+    chain = chain_next(before, incoming.object_sha256)
+    shown_seq, shown_chain = journals.shown_chain(db, incoming.device)
+    if shown_seq == incoming.seq and shown_chain != chain:
+        raise RemoteForked(
+            f"batch {incoming.seq} of device {incoming.device.hex()} is not the one another device has read"
+        )
+    return chain
+
+
+def _versions(batch: Batch) -> list[Version]:
+    return [change.version for change in batch.changes if isinstance(change, VersionChange)]
+
+
+def _add_newcomers(
+    db: Database, incoming: Incoming, versions: Sequence[Version], applied: Applied, now_ms: int
+) -> None:
+    new = newcomers(db, versions)
+    for version in new:
+        _check_date(version, incoming, applied, now_ms)
+    applied.arrived += add_newcomers(db, new, device=blobs.device_no(db, incoming.device), seq=incoming.seq)
+    applied.versions.update(VersionId(version.id) for version in new)
+
+
+def _check_date(version: Version, incoming: Incoming, applied: Applied, now_ms: int) -> None:
+    if is_far_ahead(Hlc(version.hlc), now_ms):
+        error = Tampered(f"version {version} is dated more than a day ahead of this device's clock")
+        applied.alarms.append(alarm(error, f"journal {incoming.device.hex()}"))
+
+
 def _apply_change(
     db: Database,
     change: Change,
@@ -123,10 +198,11 @@ def _apply_change(
     incoming: Incoming,
     device_no: int,
     applied: Applied,
+    now_ms: int,
 ) -> None:
     match change:
         case VersionChange(version):
-            _apply_version(db, version, incoming, applied)
+            _apply_version(db, version, incoming, applied, now_ms)
         case FlagsChange():
             facts.add_flags(db, _blob(db, change), change.add, change.remove)
         case ExpiresChange():
@@ -171,7 +247,7 @@ def merge_register(db: Database, kind: str, key: bytes, incoming: Register[_C]) 
     )
 
 
-def _apply_version(db: Database, version: Version, incoming: Incoming, applied: Applied) -> None:
+def _apply_version(db: Database, version: Version, incoming: Incoming, applied: Applied, now_ms: int) -> None:
     known = blobs.find_version(db, version.id)
     if known is not None:
         if outbox.is_unpublished(db, known) and _settle_published(db, known, version, incoming):
@@ -180,6 +256,7 @@ def _apply_version(db: Database, version: Version, incoming: Incoming, applied: 
             error = Tampered(f"version {version} came with other fields than before")
             applied.alarms.append(alarm(error, f"journal {incoming.device.hex()}"))
         return
+    _check_date(version, incoming, applied, now_ms)
     numbers = [
         chunks.chunk_no(
             db,

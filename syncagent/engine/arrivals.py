@@ -5,7 +5,7 @@ is read for the first time is one. All others go one by one (`apply.py`).
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from syncagent.cache import blobs, bulk, chunks, downloads
 from syncagent.cache.db import Database
@@ -13,19 +13,24 @@ from syncagent.cache.status import Event, after
 from syncagent.model import CHUNK_SIZE, ChunkId, Scope, Version
 
 
-def newcomers(db: Database, versions: Sequence[Version]) -> list[Version]:
-    """Those that are not known and have no parents, and whose blob is neither known nor another's too."""
+def candidates(versions: Iterable[Version]) -> list[Version]:
+    """Those of a batch's versions that may be newcomers: without parents, the only one of their blob."""
+    versions = list(versions)
     count = Counter((version.namespace, version.blob_id) for version in versions)
+    return [v for v in versions if not v.parents and count[v.namespace, v.blob_id] == 1]
+
+
+def newcomers(db: Database, versions: Iterable[Version]) -> list[Version]:
+    """Those of some `candidates` of which neither the version nor the blob is known here."""
     by_namespace: defaultdict[str, list[Version]] = defaultdict(list)
     for version in versions:
-        if not version.parents and count[version.namespace, version.blob_id] == 1:
-            by_namespace[version.namespace].append(version)
+        by_namespace[version.namespace].append(version)
     new: list[Version] = []
-    for name, plain in by_namespace.items():
+    for name, some in by_namespace.items():
         number = blobs.find_namespace(db, name)
-        ids = [version.blob_id for version in plain]
+        ids = [version.blob_id for version in some]
         known = set() if number is None else bulk.known_blobs(db, number, ids)
-        new += [version for version in plain if version.blob_id not in known]
+        new += [version for version in some if version.blob_id not in known]
     seen = bulk.known_versions(db, [version.id for version in new])
     return [version for version in new if version.id not in seen]
 

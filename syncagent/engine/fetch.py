@@ -48,8 +48,8 @@ from syncagent.remote.base import Remote
 
 VERSIONS_A_ROUND = 4096
 STORE_BYTES = 1 << 20
-STORE_ROWS = 100
-"""Rows of one background transaction: about 5 ms, so that an interactive put does not wait longer."""
+STORE_ROWS = 64
+"""Rows of one background transaction: under 5 ms, so that an interactive put does not wait longer."""
 
 
 class Fetcher:

@@ -2,14 +2,23 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from syncagent.cache import blobs, meta
+from syncagent.cache import blobs, journals, meta
 from syncagent.cache.db import Database, Row
 from syncagent.cache.schema import migrate
 from syncagent.crypto.keys import VAULT_SCOPE
-from syncagent.engine.apply import Applied, Incoming, apply_batch
-from syncagent.engine.arrivals import newcomers
+from syncagent.engine.apply import (
+    Applied,
+    Incoming,
+    apply_ahead,
+    apply_batch,
+    may_go_ahead,
+    record_ahead,
+)
+from syncagent.engine.arrivals import candidates, newcomers
+from syncagent.errors import RemoteForked
 from syncagent.journal.batch import Batch, Change, FlagsChange, VersionChange
 from syncagent.journal.chain import chain_start
 from syncagent.model import CHUNK_SIZE, DeviceId, Parent, Version
@@ -85,11 +94,14 @@ def new_desk(folder: Path) -> Desk:
     return Desk(db, folder / "packs")
 
 
-def apply(desk: Desk, *changes: Change) -> Applied:
+def incoming(desk: Desk, *changes: Change, before: bytes | None = None) -> Incoming:
     record, _ = desk.pack(b"in a pack", b"named by nobody")
-    before = chain_start(meta.vault_id(desk.db), OTHER)
-    batch = Batch(NOW_MS << 16, before, {}, (record,), changes)
-    return apply_batch(desk.db, Incoming(OTHER, 1, batch, bytes(32)), now_ms=NOW_MS)
+    before = before or chain_start(meta.vault_id(desk.db), OTHER)
+    return Incoming(OTHER, 1, Batch(NOW_MS << 16, before, {}, (record,), changes), bytes(32))
+
+
+def apply(desk: Desk, *changes: Change) -> Applied:
+    return apply_batch(desk.db, incoming(desk, *changes), now_ms=NOW_MS)
 
 
 def state(db: Database) -> list[list[Row]]:
@@ -126,10 +138,21 @@ def test_many_at_a_time_come_out_as_one_by_one(tmp_path: Path) -> None:
             "INSERT INTO chunk (id, raw_length, scope, payload_no) VALUES (?, 1, ?, ?)",
             (HERE, VAULT_SCOPE, payload),
         )
-    assert {int(one.id) for one in newcomers(many.db, versions)} == {3, 4, 5, 6, 7, 8, 12, 13, 14, 15}
+    assert {int(one.id) for one in newcomers(many.db, candidates(versions))} == {
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+        12,
+        13,
+        14,
+        15,
+    }
     for one in versions:  # a blob of which anything is known goes one by one
         blobs.blob_no(single.db, blobs.namespace_no(single.db, one.namespace), one.blob_id)
-    assert not newcomers(single.db, versions)
+    assert not newcomers(single.db, candidates(versions))
     first, second = (apply(desk, *changes) for desk in (many, single))
     assert state(many.db) == state(single.db)
     assert first.arrived == second.arrived == 3
@@ -137,6 +160,47 @@ def test_many_at_a_time_come_out_as_one_by_one(tmp_path: Path) -> None:
     assert len(first.conflicts) == len(second.conflicts) == 1
     for desk in (many, single):
         desk.db.close()
+
+
+def test_what_went_ahead_is_no_other_when_the_rest_comes_later(tmp_path: Path) -> None:
+    """Also when the program has stopped in between, and knows of nothing that went ahead."""
+    whole, known, stopped = (new_desk(tmp_path / name) for name in ("whole", "known", "stopped"))
+    changes = [VersionChange(version(number, f"{number}", b"%032d" % number)) for number in range(6)]
+    changes.append(VersionChange(version(6, "5", b"x" * 32, parents=(Parent(b"%016d" % 5, OTHER, 1),))))
+    apply(whole, *changes)
+    for desk in (known, stopped):
+        batch = incoming(desk, *changes)
+        plain = may_go_ahead(batch.batch)
+        assert [int(one.id) for one in plain] == [0, 1, 2, 3, 4]
+        record_ahead(desk.db, batch, batch.batch.packs[0])
+        first = apply_ahead(desk.db, batch, plain[:3], now_ms=NOW_MS)
+        assert first.versions == {one.id for one in plain[:3]}
+        assert journals.cursor(desk.db, OTHER).seq == 0, "the batch as a whole has not been read"
+        last = apply_batch(
+            desk.db, batch, now_ms=NOW_MS, ahead=first.versions if desk is known else frozenset()
+        )
+        assert not first.alarms and not last.alarms
+        assert state(desk.db) == state(whole.db)
+        assert not apply_ahead(desk.db, batch, plain, now_ms=NOW_MS).versions, "it has been applied"
+    for desk in (whole, known, stopped):
+        desk.db.close()
+
+
+def test_nothing_goes_ahead_of_a_transaction() -> None:
+    changes = [VersionChange(version(1, "a")), VersionChange(version(2, "b"))]
+    group = msgspec.structs.replace(version(3, "c"), group=bytes(16))
+    assert len(may_go_ahead(Batch(1, bytes(32), {}, (), tuple(changes)))) == 2
+    assert may_go_ahead(Batch(1, bytes(32), {}, (), (*changes, VersionChange(group)))) == []
+
+
+def test_nothing_of_a_batch_that_does_not_chain_goes_ahead(desk: Desk) -> None:
+    batch = incoming(desk, VersionChange(version(1, "a", b"1" * 32)), before=b"?" * 32)
+    before = state(desk.db)
+    with pytest.raises(RemoteForked):
+        record_ahead(desk.db, batch, batch.batch.packs[0])
+    with pytest.raises(RemoteForked):
+        apply_ahead(desk.db, batch, may_go_ahead(batch.batch), now_ms=NOW_MS)
+    assert state(desk.db) == before
 
 
 @pytest.mark.parametrize("blob_id", ["a", "b"])
