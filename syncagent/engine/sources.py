@@ -16,8 +16,8 @@ import anyio.to_thread
 
 from syncagent.crypto.frame import Bytes
 from syncagent.engine.context import Context
-from syncagent.errors import SourceChanged
-from syncagent.model import CHUNK_SIZE
+from syncagent.errors import LimitExceeded, SourceChanged
+from syncagent.model import CHUNK_SIZE, MAX_BLOB_SIZE
 
 Source = bytes | bytearray | memoryview | Path | AsyncIterable[bytes]
 """What `put` takes."""
@@ -41,6 +41,7 @@ async def chunk_groups(ctx: Context, source: Source) -> AsyncIterator[AsyncItera
 
     Raises:
         SourceChanged: a file cannot be read, or changed while it was; the last at the end of the groups.
+        LimitExceeded: a file is larger than a blob may be.
     """
     if isinstance(source, Path):
         file = await anyio.to_thread.run_sync(_open, source, limiter=ctx.workers)
@@ -72,6 +73,8 @@ async def _bytes_groups(ctx: Context, data: memoryview) -> AsyncGenerator[ChunkG
 
 async def _file_groups(ctx: Context, file: BinaryIO, path: Path) -> AsyncGenerator[ChunkGroup, None]:
     before = os.fstat(file.fileno())
+    if before.st_size > MAX_BLOB_SIZE:  # before all of it has been read and sealed
+        raise LimitExceeded(f"{str(path)!r} has {before.st_size} bytes, a blob has at most {MAX_BLOB_SIZE}")
     total = 0
     while group := await anyio.to_thread.run_sync(_read_group, file, path, limiter=ctx.workers):
         total += sum(map(len, group))

@@ -73,7 +73,7 @@ CASES = {
     ),
     "second init": Bad(
         1,
-        r"there is a vault at '.+' already; the existing vault is untouched; use --vault NAME .+; `syncagent key recovery` .+",
+        r"there is a vault at '.+' already; the existing vault is untouched; .+; `syncagent key recovery` .+",
         ("init",),
     ),
     "join of a joined home": Bad(

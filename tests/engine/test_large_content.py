@@ -14,8 +14,8 @@ from syncagent.cache.chunks import ChunkSource
 from syncagent.cache.db import Database
 from syncagent.crypto.chunk import content_digest, digest_of
 from syncagent.engine.local import NewContent, store_content
-from syncagent.errors import BlobExists, SourceChanged
-from syncagent.model import CHUNK_SIZE, SMALL_BLOB, ChunkId
+from syncagent.errors import BlobExists, LimitExceeded, SourceChanged
+from syncagent.model import CHUNK_SIZE, MAX_BLOB_SIZE, SMALL_BLOB, ChunkId
 from tests.engine.world import World, listed, rows, statuses
 
 pytestmark = pytest.mark.anyio
@@ -214,6 +214,16 @@ async def test_a_file_that_vanishes_while_it_is_read_was_read_whole(world: World
     async with world.open("a") as vault:
         await vault.namespace("notes").put("x", path)
         assert (await vault.namespace("notes").get("x")).data == content(9 * MIB)
+
+
+async def test_a_file_over_the_limit_is_refused_before_it_is_read(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "source"
+    path.touch()
+    os.truncate(path, MAX_BLOB_SIZE + 1)  # sparse
+    async with world.open("a") as vault:
+        with anyio.fail_after(10), pytest.raises(LimitExceeded, match=str(MAX_BLOB_SIZE + 1)):
+            await vault.namespace("notes").put("x", path)
+        assert await listed(vault) == {}
 
 
 @pytest.mark.parametrize("anyio_backend", ["trio"])
