@@ -147,6 +147,8 @@ CREATE TABLE upload (
 CREATE INDEX upload_due ON upload (priority, no) WHERE batch_seq IS NULL;
 CREATE INDEX upload_group ON upload (group_id) WHERE group_id IS NOT NULL;
 CREATE INDEX upload_batch ON upload (batch_seq) WHERE batch_seq IS NOT NULL;
+CREATE INDEX upload_later ON upload (next_attempt_at) WHERE next_attempt_at > 0;
+CREATE INDEX upload_failed ON upload (last_error) WHERE last_error IS NOT NULL;
 CREATE TABLE download (
     version_no INTEGER PRIMARY KEY,
     priority INTEGER NOT NULL,
@@ -155,6 +157,8 @@ CREATE TABLE download (
     last_error TEXT
 );
 CREATE INDEX download_due ON download (priority, version_no);
+CREATE INDEX download_later ON download (next_attempt_at) WHERE next_attempt_at > 0;
+CREATE INDEX download_failed ON download (last_error) WHERE last_error IS NOT NULL;
 CREATE TABLE own_batch (                       -- every sealed batch we issued; unconfirmed: the outbox
     device_no INTEGER NOT NULL,                -- our id, or one we had before
     seq INTEGER NOT NULL,

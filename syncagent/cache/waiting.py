@@ -136,7 +136,12 @@ def has_far_times(db: Database, now_ms: int) -> bool:
     """Whether a row waits longer than any delay is: its time was set by a clock that ran ahead."""
     far = now_ms + LONGEST_MS
     return any(
-        db.scalar(f"SELECT 1 FROM {table} WHERE next_attempt_at > ? LIMIT 1", (far,)) is not None  # noqa: S608
+        db.scalar(
+            # The first condition lets SQLite use the index of rows that wait.
+            f"SELECT 1 FROM {table} WHERE next_attempt_at > 0 AND next_attempt_at > ? LIMIT 1",  # noqa: S608 - fixed names
+            (far,),
+        )
+        is not None
         for table in ("upload", "download")
     )
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from syncagent.cache import chunks, downloads, meta, outbox, ownbatches, queries
+from syncagent.cache import chunks, downloads, meta, outbox, ownbatches, queries, waiting
 from syncagent.cache.db import Database, Row
 from syncagent.cache.schema import migrate
 from syncagent.errors import ConfigError
@@ -276,6 +276,27 @@ def test_what_is_asked_per_blob_uses_an_index(large: Recording) -> None:
     chunks.places(large, [1, 2, 3])
     # Small sets: what is asked for is sorted, not the table.
     check(large, allowed=["USE TEMP B-TREE FOR DISTINCT", "USE TEMP B-TREE FOR ORDER BY"])
+
+
+def test_what_failed_and_what_waits_is_found_without_reading_the_queues(large: Recording) -> None:
+    large.execute("BEGIN")
+    try:
+        meta.put(large, meta.VAULT_ID, b"v" * 16)
+        meta.put(large, meta.DEVICE_ID, b"d" * 16)
+        large.execute("UPDATE upload SET last_error = 'Unreachable: no', next_attempt_at = 5 WHERE no = 7")
+        large.execute("UPDATE download SET next_attempt_at = ? WHERE version_no = 7", (NOW_MS * 2,))
+        large.asked.clear()
+        queries.status(large, last_sync=None, now=0)
+        assert waiting.has_far_times(large, NOW_MS) and not waiting.has_far_times(large, NOW_MS * 2)
+        plans = large.plans()
+        for table in ("upload", "download"):
+            read = [line for line in plans if f" {table}" in line]
+            assert any(f"{table}_failed" in line for line in read)
+            assert any(f"{table}_later" in line for line in read)
+            # Whether a row is due at once: it stops at the first.
+            assert [line for line in read if "INDEX" not in line] == [f"SCAN {table}"]
+    finally:
+        large.execute("ROLLBACK")
 
 
 def test_the_large_cache_is_what_it_is_said_to_be(large: Recording) -> None:
