@@ -1,7 +1,7 @@
 """No byte of what a vault holds or knows is readable in its folder."""
 
 import base64
-from collections.abc import AsyncIterator
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,7 @@ import pytest
 import syncagent
 from syncagent.cache import meta
 
-from .samples import DEVICE_NAME, PASSPHRASE, Home
+from .samples import DEVICE_NAME, PASSPHRASE, Home, content
 
 pytestmark = pytest.mark.anyio
 
@@ -76,17 +76,20 @@ async def test_nothing_is_readable_in_the_folder(home: Home, tmp_path: Path) -> 
     assert "cache.db-wal" not in look(home.folder, secrets)
 
 
-async def test_nothing_is_readable_while_content_is_sealed(home: Home) -> None:
+async def test_nothing_is_readable_while_content_is_sealed(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[str] = set()
+    real_fsync = os.fsync
     async with home.vault() as vault:
         secrets = await secrets_of(home, vault)
         notes = vault.namespace(NAMESPACE)
 
-        async def pieces() -> AsyncIterator[bytes]:
-            for _ in range(3):
-                yield WORD * 300_000
-                seen.update(look(home.folder, secrets))
+        def fsync(descriptor: int) -> None:
+            seen.update(look(home.folder, secrets))
+            real_fsync(descriptor)
 
-        seen: set[str] = set()
-        await notes.put(BLOB_ID, pieces())
+        monkeypatch.setattr(os, "fsync", fsync)
+        await notes.put(BLOB_ID, WORD * 100_000 + content(1, 2 << 20) + WORD)
         assert [name for name in seen if name.endswith(".tmp")], "it was looked at while it was written"
         look(home.folder, secrets)

@@ -136,7 +136,7 @@ def test_ctrl_c_ends_a_put_from_a_pipe_and_nothing_is_lost(shell: Shell) -> None
         "put", "notes/new", "-", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert process.stdin is not None
-    process.stdin.write(bytes(9 << 20))
+    process.stdin.write(os.urandom(9 << 20))  # a pack, and a part of another
     process.stdin.flush()
     packs = shell.profile / "packs"
     with Deadline():
