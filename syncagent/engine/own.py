@@ -34,6 +34,7 @@ from syncagent.errors import (
     ObjectExists,
     OpenError,
     RemoteRolledBack,
+    RemoteStopped,
     Tampered,
     TooNew,
 )
@@ -66,7 +67,12 @@ async def check_own_journals(ctx: Context, remote: Remote, gate: TransferGate) -
         if missing:
             lost[device] = missing
     if lost or await _is_set(ctx, meta.IS_HEALING):
-        alarms.append(await _heal(ctx, remote, gate, lost))
+        try:
+            alarms.append(await _heal(ctx, remote, gate, lost))
+        except (ObjectError, RemoteStopped, FailsAlone) as exc:
+            # Reading what others wrote needs none of it, and the flag still stands.
+            error = RemoteRolledBack(f"the remote lost batches of this device and does not take them: {exc}")
+            alarms.append(alarm(error, "remote"))
     return alarms
 
 
@@ -191,7 +197,7 @@ async def _put_file(ctx: Context, remote: Remote, gate: TransferGate, pack_no: i
             )
             check_pack(record, data)
             await _put_again(remote, names.pack_object(record.id), data)
-    except (CacheDamaged, OpenError, ObjectError):
+    except (CacheDamaged, OpenError, ObjectError, FailsAlone):
         return False  # its blobs are queued again, and fail by themselves if they must
     return True
 
@@ -242,7 +248,7 @@ async def _put_slots(ctx: Context, remote: Remote, there: Container[str]) -> int
 async def _put_again(remote: Remote, name: str, data: bytes) -> bool:
     """Put bytes that were there before; whether they had to be."""
     try:
-        await remote.put(name, data)
+        await Trouble(remote).attempt(lambda: remote.put(name, data))
     except ObjectExists:
         return False  # shown late
     return True

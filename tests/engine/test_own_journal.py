@@ -3,8 +3,9 @@
 import pytest
 
 from syncagent import names
+from syncagent.errors import ObjectRefused, QuotaExceeded, SyncAgentError, Unreachable
 from syncagent.vault import Vault
-from tests.engine.world import World, kinds, listed
+from tests.engine.world import Fails, World, kinds, listed
 
 pytestmark = pytest.mark.anyio
 
@@ -73,3 +74,27 @@ async def test_lost_packs_of_ours_do_not_stop_a_sync(world: World) -> None:
     assert (report.sent, kinds(report)) == (1, [])
     async with world.open("a") as vault:
         assert (await vault.namespace("notes").get("x")).data == b"x"
+
+
+@pytest.mark.parametrize(
+    "error", [Unreachable("took longer than 300 s"), ObjectRefused("not this one"), QuotaExceeded("no room")]
+)
+async def test_a_lost_batch_that_is_not_taken_again_does_not_keep_us_from_reading_the_others(
+    world: World, error: SyncAgentError
+) -> None:
+    await world.put_and_sync("a", mine=b"mine")
+    [*_, last] = await journal_of(world, "a")
+    right = world.data(last)
+    world.hide(last)
+    await world.put_and_sync("b", theirs=b"theirs")
+    remote = world.remote()
+    remote.before = Fails(error, "put", names.JOURNAL)
+    async with world.open("a", remote) as vault:
+        for _ in range(2):
+            [alarm] = (await vault.sync()).alarms
+            assert alarm.kind == "RemoteRolledBack" and str(error) in alarm.message
+        assert (await vault.namespace("notes").get("theirs")).data == b"theirs"
+        remote.before = Fails(error, "put", times=0)
+        assert kinds(await vault.sync()) == ["RemoteRolledBack"]
+        assert world.data(last) == right
+        assert kinds(await vault.sync()) == []
