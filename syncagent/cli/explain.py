@@ -10,7 +10,7 @@ from syncagent.cli.running import run_on_vault
 from syncagent.cli.session import Session, takes_session
 from syncagent.cli.target import parse_blob
 from syncagent.cli.text import counted, escaped, from_argument, one_line, time_text
-from syncagent.model import Explanation
+from syncagent.model import Explanation, SyncStatus
 from syncagent.names import check_namespace
 
 
@@ -62,7 +62,8 @@ def retry(session: Session, target: str | None) -> None:
     count = run_on_vault(session, lambda vault: vault.retry(namespace, blob_id))
     if session.output.is_json:
         session.output.document({"due": count})
-    session.output.line(f"{counted(count, 'failure')} forgotten, due at the next sync")
+    forgotten = f"{counted(count, 'failure')} forgotten, due at the next sync"
+    session.output.line(forgotten if count else "no blob waits after a failure of its own")
 
 
 def _document(found: Explanation) -> dict[str, object]:
@@ -88,7 +89,7 @@ def _lines(found: Explanation) -> list[str]:
         lines.append(f"failed     {found.retries:,} times for a reason of its own")
     if found.next_attempt is not None:
         lines.append(f"next try   {time_text(found.next_attempt)}")
-    elif found.cause and found.unblock:
+    elif found.cause and found.status not in (SyncStatus.LOCAL_ONLY, SyncStatus.REMOTE_ONLY):
         lines.append("next try   with the next sync")
     if found.unblock:
         lines.append(f"what helps {found.unblock}")

@@ -42,7 +42,7 @@ def test_an_unreachable_remote_is_the_cause_and_the_state(shell: Shell) -> None:
     assert (status["state"], status["todo"]) == ("backing_off", "mount or restore the folder")
     assert "what helps mount or restore the folder" in shell("status").ok().out
     shutil.move(shell.remote.with_name("away"), shell.remote)
-    assert shell("retry").ok().out == "0 failures forgotten, due at the next sync\n"
+    assert shell("retry").ok().out == "no blob waits after a failure of its own\n"
     shell("sync").ok()
     assert shell("status", "--json").ok().document["state"] == "ready"
 
@@ -78,4 +78,18 @@ def test_a_name_outside_the_grammar_is_a_usage_error(command: str, shell: Shell)
 
 def test_a_blob_that_never_was_is_said_to_be_unknown(shell: Shell) -> None:
     assert "notes/'x' is not on this device" in shell("explain", "notes/x").failed(1)
-    assert shell("retry", "notes/x").ok().out.startswith("0 failures")
+    assert shell("retry", "notes/x").ok().out.startswith("no blob waits")
+
+
+def test_what_no_sync_will_try_is_not_said_to_be_tried(shell: Shell) -> None:
+    shell("put", "n/a", "-", "--local-only", stdin=b"x").ok()
+    said = shell("explain", "n/a").ok().out
+    assert "it is kept on this device only" in said and "next try" not in said
+
+
+def test_retry_with_nothing_to_retry_says_so(shell: Shell) -> None:
+    assert (
+        shell("retry").ok().out
+        == shell("retry", "n/none").ok().out
+        == "no blob waits after a failure of its own\n"
+    )
