@@ -5,9 +5,10 @@ When a batch is cut (`ownbatches.py`) its rows get the batch's number, and are g
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from syncagent.cache.chunks import IS_THERE, SQL_VARIABLES, batched, load_record
-from syncagent.cache.db import Database
+from syncagent.cache.db import Database, Row
 from syncagent.cache.status import Event, sql_case
 from syncagent.model import DEFAULT_PRIORITY, GroupId, PackId, PackRecord
 
@@ -43,6 +44,19 @@ _READY = (
     f" AND NOT {_ANNOUNCED})"
 )
 """SQL: rows that may go in a batch now; the time, and a namespace or null twice."""
+_UNSENT = (
+    "SELECT upload.version_no, chunk.no, chunk.raw_length, version.size,"  # noqa: S608 - fixed text
+    " (SELECT max(pack_no) FROM pack_chunk JOIN pack ON pack.no = pack_no"
+    f"   WHERE pack_chunk.chunk_no = chunk.no AND has_file AND NOT {_HAS_NEWER}),"
+    " priority, upload.no, position"
+    " FROM upload JOIN version ON version.no = upload.version_no JOIN blob ON blob.no = version.blob_no"
+    " JOIN version_chunk ON version_chunk.version_no = version.no JOIN chunk ON chunk.no = chunk_no"
+    " WHERE upload.batch_seq IS NULL AND next_attempt_at <= ?"
+    " AND priority = ? AND upload.no >= ? AND upload.no <= ? AND (upload.no > ? OR position > ?)"
+    f" AND (? IS NULL OR namespace_no = ? OR {_TOUCHES})"
+    f" AND NOT {IS_THERE} ORDER BY upload.no, position LIMIT ?"
+)
+"""SQL: chunks of the rows of a span, from a chunk of its first row on."""
 _LOOKED_AT = 10_000
 """Rows looked at for one batch: when most cannot go yet, looking at all would hold up everyone else."""
 
@@ -247,28 +261,16 @@ def unsent_chunks(
     A pack file with a chunk that a newer one holds as well is not sent as it is: a put has
     sealed that chunk anew because it did not verify.
     """
-    end = _page_end(db, after, limit)
-    rows = db.all(
-        "SELECT upload.version_no, chunk.no, chunk.raw_length, version.size, "  # noqa: S608
-        f" (SELECT max(pack_no) FROM pack_chunk JOIN pack ON pack.no = pack_no"
-        f"   WHERE pack_chunk.chunk_no = chunk.no AND has_file AND NOT {_HAS_NEWER}),"
-        " priority, upload.no, position"
-        " FROM upload JOIN version ON version.no = upload.version_no JOIN blob ON blob.no = version.blob_no"
-        " JOIN version_chunk ON version_chunk.version_no = version.no JOIN chunk ON chunk.no = chunk_no"
-        " WHERE upload.batch_seq IS NULL AND next_attempt_at <= ?"
-        " AND (priority, upload.no) >= (?, ?) AND (priority, upload.no) <= (?, ?)"
-        " AND ((priority, upload.no) > (?, ?) OR position > ?)"
-        f" AND (? IS NULL OR namespace_no = ? OR {_TOUCHES})"
-        f" AND NOT {IS_THERE} ORDER BY priority, upload.no, position LIMIT ?",
-        (
-            *(now_ms, after.priority, after.no, *_upper(end)),
-            *(after.priority, after.no, after.chunk),
-            *(namespace, namespace, namespace, limit),
-        ),
-    )
+    spans, end = _spans(db, after, limit)
+    rows: list[Row] = []
+    for span in spans:
+        chunk = after.chunk if span.after == after.no else _LAST
+        rows += db.all(_UNSENT, (now_ms, *span, span.after, chunk, *[namespace] * 3, limit - len(rows)))
+        if len(rows) == limit:
+            end = Position(*rows[-1][5:])
+            break
     first_of = {row[1]: row for row in reversed(rows)}
-    chunks = [UnsentChunk(*row[:5]) for row in rows if first_of[row[1]] is row]
-    return UnsentPage(chunks, Position(*rows[-1][5:]) if len(rows) == limit else end)
+    return UnsentPage([UnsentChunk(*row[:5]) for row in rows if first_of[row[1]] is row], end)
 
 
 def unannounced_packs(db: Database, limit: int) -> list[tuple[int, PackRecord]]:
@@ -304,14 +306,18 @@ def publishable(
 
     None of a transaction; see `publishable_group`.
     """
-    end = _page_end(db, after, _LOOKED_AT)
-    rows = db.all(
-        f"{_READY} AND (priority, upload.no) > (?, ?) AND (priority, upload.no) <= (?, ?)"
-        " ORDER BY priority, upload.no LIMIT ?",
-        (now_ms, namespace, namespace, after.priority, after.no, *_upper(end), limit),
-    )
-    ready = [Waiting(*row) for row in rows]
-    return ReadyPage(ready, Position(ready[-1].priority, ready[-1].no) if len(ready) == limit else end)
+    spans, end = _spans(db, after, _LOOKED_AT)
+    ready: list[Waiting] = []
+    for span in spans:
+        rows = db.all(
+            f"{_READY} AND priority = ? AND upload.no > ? AND upload.no <= ? ORDER BY upload.no LIMIT ?",
+            (now_ms, namespace, namespace, *span, limit - len(ready)),
+        )
+        ready += [Waiting(*row) for row in rows]
+        if len(ready) == limit:
+            end = Position(ready[-1].priority, ready[-1].no)
+            break
+    return ReadyPage(ready, end)
 
 
 def publishable_of(
@@ -326,18 +332,39 @@ def publishable_of(
     return sorted(found, key=lambda row: (row.priority, row.no))
 
 
-def _page_end(db: Database, after: Position, rows: int) -> Position | None:
-    """The last of some rows of the queue behind a position; None when there are no more than these."""
-    row = db.one(
-        "SELECT priority, no FROM upload WHERE batch_seq IS NULL AND (priority, no) > (?, ?)"
-        " ORDER BY priority, no LIMIT 1 OFFSET ?",
-        (after.priority, after.no, rows - 1),
-    )
-    return None if row is None else Position(*row)
+class _Span(NamedTuple):
+    """Rows of one priority: those behind a number, up to another."""
+
+    priority: int
+    after: int
+    last: int
 
 
-def _upper(end: Position | None) -> tuple[int, int]:
-    return (_LAST, _LAST) if end is None else (end.priority, end.no)
+def _spans(db: Database, after: Position, rows: int) -> tuple[list[_Span], Position | None]:
+    """At most some rows of the queue behind a position, by (priority, age), and where they end; see `next`.
+
+    One span a priority, because an index is searched by equal columns and then one range.
+    """
+    spans: list[_Span] = []
+    priority: int | None = after.priority
+    no = after.no
+    while priority is not None:
+        last = db.scalar(
+            "SELECT no FROM upload WHERE batch_seq IS NULL AND priority = ? AND no > ?"
+            " ORDER BY no LIMIT 1 OFFSET ?",
+            (priority, no, rows - 1),
+        )
+        if last is not None:
+            return [*spans, _Span(priority, no, last)], Position(priority, last)
+        spans.append(_Span(priority, no, _LAST))
+        rows -= db.scalar(
+            "SELECT count(*) FROM upload WHERE batch_seq IS NULL AND priority = ? AND no > ?", (priority, no)
+        )
+        priority = db.scalar(
+            "SELECT min(priority) FROM upload WHERE batch_seq IS NULL AND priority > ?", (priority,)
+        )
+        no = 0
+    return spans, None
 
 
 def fail_uploads(
