@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from syncagent.cache import blobs, meta
 from syncagent.cache.chunks import SQL_VARIABLES, batched
 from syncagent.cache.db import Database, Row
-from syncagent.cache.outbox import Waiting
+from syncagent.cache.sendable import Waiting
 from syncagent.cache.status import Event, sql_case
 from syncagent.errors import CacheDamaged
 from syncagent.model import DeviceId

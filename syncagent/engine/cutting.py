@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from syncagent import names
-from syncagent.cache import alarms, blobs, journals, meta, outbox, ownbatches
+from syncagent.cache import alarms, blobs, journals, meta, outbox, ownbatches, sendable
 from syncagent.cache.db import Database
-from syncagent.cache.outbox import START, Position, ReadyPage, Waiting
 from syncagent.cache.ownbatches import OwnBatch
+from syncagent.cache.sendable import START, Position, ReadyPage, Waiting
 from syncagent.crypto.keys import VaultKeys
 from syncagent.crypto.sealed import seal_object
 from syncagent.engine.apply import alarm
@@ -92,9 +92,9 @@ def cut_batch(
     if versions is None:
         taken = _take_group(db, author.now_ms, packs_bytes, namespace)
         if taken is None:
-            page = outbox.publishable(db, author.now_ms, MAX_CHANGES, namespace, after=after)
+            page = sendable.publishable(db, author.now_ms, MAX_CHANGES, namespace, after=after)
     else:
-        page = ReadyPage(outbox.publishable_of(db, author.now_ms, versions, namespace), None)
+        page = ReadyPage(sendable.publishable_of(db, author.now_ms, versions, namespace), None)
     if taken is None:
         taken = _take_changes(db, page, packs_bytes, author.now_ms)
     # Packs that have just been named may make rows ready that were passed by, and a whole transaction too.
@@ -145,7 +145,7 @@ def _take_packs(db: Database, seq: int) -> list[PackRecord]:
 
 def _take_group(db: Database, now_ms: int, packs_bytes: int, namespace: int | None) -> _Taken | None:
     """A whole transaction, if one can go out now; never a part of one."""
-    rows = outbox.publishable_group(db, now_ms, namespace)
+    rows = sendable.publishable_group(db, now_ms, namespace)
     if not rows:
         return None
     changes = _changes(db, rows)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from syncagent.cache import blobs, outbox
+from syncagent.cache import blobs, sendable
 from syncagent.cache.chunks import ChunkSource
 from syncagent.cache.db import Database
 from syncagent.crypto.keys import VaultKeys
@@ -44,7 +44,7 @@ def record_group(
     """
     group = GroupId(os.urandom(16))
     versions = [_do(db, step, group, now_ms, keys, source) for step in steps]
-    rows = outbox.group_rows(db, group)
+    rows = sendable.group_rows(db, group)
     check_transaction(
         len(row.change)
         if row.change is not None

@@ -5,7 +5,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from syncagent.cache.downloads import MissingChunk, RemotePlace
-from syncagent.cache.outbox import UnsentChunk
+from syncagent.cache.sendable import UnsentChunk
 from syncagent.crypto.pack import PACK_MAX_CHUNKS, PACK_TARGET
 from syncagent.model import SMALL_BLOB
 

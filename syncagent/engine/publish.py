@@ -17,8 +17,8 @@ import anyio
 from syncagent import names
 from syncagent.cache import blobs, downloads, journals, meta, outbox, ownbatches
 from syncagent.cache.db import Database
-from syncagent.cache.outbox import START, Position
 from syncagent.cache.ownbatches import OwnBatch
+from syncagent.cache.sendable import START, Position
 from syncagent.crypto.sealed import open_object
 from syncagent.engine.backoff import blob_delay_s
 from syncagent.engine.context import Context

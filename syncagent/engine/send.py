@@ -16,10 +16,10 @@ from functools import partial
 import anyio.to_thread
 
 from syncagent import names
-from syncagent.cache import chunks, outbox, stalled
+from syncagent.cache import chunks, outbox, sendable, stalled
 from syncagent.cache.chunks import ChunkPlaces, ChunkSource, batched
-from syncagent.cache.outbox import START, Position, UnsentChunk
 from syncagent.cache.packfiles import read_pack_file
+from syncagent.cache.sendable import START, Position, UnsentChunk
 from syncagent.crypto.pack import PACK_MAX, ChunkCompressor, PackSealer, SealedPack, check_pack
 from syncagent.engine.context import Context
 from syncagent.engine.gate import TransferGate
@@ -139,7 +139,7 @@ class Sender:
         while position is not None and len(unsent) < CHUNKS_A_ROUND:
             page = await self._ctx.cache.read(
                 partial(
-                    outbox.unsent_chunks,
+                    sendable.unsent_chunks,
                     now_ms=self._ctx.now_ms(),
                     limit=CHUNKS_A_READ,
                     namespace=self._namespace,

@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 
 import syncagent
-from syncagent.cache import blobs, chunks, meta, outbox, ownbatches
+from syncagent.cache import blobs, chunks, meta, outbox, ownbatches, sendable
 from syncagent.cache.chunks import ChunkSource
 from syncagent.cache.db import Database
 from syncagent.cache.profile import Credential, Profile, open_database, open_slots, read_slots
@@ -160,7 +160,7 @@ class Desk:
         """Do as if a batch of what is publishable had been cut; its number, 0 when there was nothing."""
         seq = ownbatches.last_own_seq(self.db) + 1
         self.cut_packs(seq)
-        rows = outbox.publishable(self.db, self.now_ms, limit).rows
+        rows = sendable.publishable(self.db, self.now_ms, limit).rows
         if not rows:
             return 0
         ownbatches.store_batch(

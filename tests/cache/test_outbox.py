@@ -2,10 +2,11 @@
 
 import pytest
 
-from syncagent.cache import chunks, outbox, ownbatches
+from syncagent.cache import chunks, outbox, ownbatches, sendable
 from syncagent.cache.db import Database
-from syncagent.cache.outbox import START, Position, Superseded
+from syncagent.cache.outbox import Superseded
 from syncagent.cache.packfiles import pack_path
+from syncagent.cache.sendable import START, Position
 from syncagent.errors import CacheDamaged
 from syncagent.model import PackRecord, SyncStatus, Version
 
@@ -15,12 +16,12 @@ LATER = NOW_MS + 1000
 
 
 def publishable(desk: Desk, now_ms: int = LATER, limit: int = 100, namespace: int | None = None) -> list[int]:
-    rows = outbox.publishable(desk.db, now_ms, limit, namespace).rows
+    rows = sendable.publishable(desk.db, now_ms, limit, namespace).rows
     return [row.version_no or 0 for row in rows]
 
 
 def unsent(desk: Desk, now_ms: int = LATER, limit: int = 100, namespace: int | None = None) -> list[int]:
-    return [chunk.version_no for chunk in outbox.unsent_chunks(desk.db, now_ms, limit, namespace).chunks]
+    return [chunk.version_no for chunk in sendable.unsent_chunks(desk.db, now_ms, limit, namespace).chunks]
 
 
 def numbers(desk: Desk, *versions: Version) -> list[int]:
@@ -55,7 +56,7 @@ def test_the_queue_is_read_page_by_page(desk: Desk) -> None:
     position: Position | None = START
     pages = 0
     while position is not None:
-        page = outbox.unsent_chunks(desk.db, LATER, 1, after=position)
+        page = sendable.unsent_chunks(desk.db, LATER, 1, after=position)
         found += [chunk.chunk_no for chunk in page.chunks]
         position, pages = page.next, pages + 1
     expected = [desk.chunk_number(versions[i]) for i in (6, 1, 3, 5)]
@@ -67,12 +68,12 @@ def test_what_is_ready_is_read_from_a_place_in_the_queue_on(desk: Desk) -> None:
     versions = [desk.put(f"{i}", b"%d" % i, priority=1 + i % 2) for i in range(6)]
     desk.send(b"0", b"3", b"4", b"5")
     desk.cut_packs()
-    first = outbox.publishable(desk.db, LATER, 1)
+    first = sendable.publishable(desk.db, LATER, 1)
     assert [row.version_no for row in first.rows] == numbers(desk, versions[0]) and first.next is not None
-    second = outbox.publishable(desk.db, LATER, 9, after=first.next)
+    second = sendable.publishable(desk.db, LATER, 9, after=first.next)
     assert [row.version_no for row in second.rows] == numbers(desk, versions[4], versions[3], versions[5])
     assert second.next is None
-    asked = outbox.publishable_of(desk.db, LATER, numbers(desk, versions[5], versions[1], versions[4]))
+    asked = sendable.publishable_of(desk.db, LATER, numbers(desk, versions[5], versions[1], versions[4]))
     assert [row.version_no for row in asked] == numbers(desk, versions[4], versions[5])
 
 
@@ -95,7 +96,7 @@ def test_a_version_with_one_chunk_missing_is_not_publishable(desk: Desk) -> None
     desk.db.execute("INSERT INTO version_chunk VALUES (?, 1, ?)", (desk.number(version), other))
     outbox.announce(desk.db, desk.send(b"1"), 1)
     assert publishable(desk) == []
-    assert [(c.version_no, c.chunk_no) for c in outbox.unsent_chunks(desk.db, LATER, 9).chunks] == [
+    assert [(c.version_no, c.chunk_no) for c in sendable.unsent_chunks(desk.db, LATER, 9).chunks] == [
         (desk.number(version), other)
     ], "each chunk once, with the version that is first"
     outbox.announce(desk.db, desk.send(b"2"), 2)
@@ -241,7 +242,7 @@ def file_of(desk: Desk, *contents: bytes) -> tuple[int, PackRecord]:
 
 
 def packs_to_send(desk: Desk) -> list[int | None]:
-    return [chunk.pack_no for chunk in outbox.unsent_chunks(desk.db, LATER, 100).chunks]
+    return [chunk.pack_no for chunk in sendable.unsent_chunks(desk.db, LATER, 100).chunks]
 
 
 def test_a_pack_file_is_sent_as_it_is(desk: Desk) -> None:

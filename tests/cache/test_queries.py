@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from syncagent.cache import chunks, downloads, meta, outbox, ownbatches, queries, waiting
+from syncagent.cache import chunks, downloads, meta, outbox, ownbatches, queries, sendable, waiting
 from syncagent.cache.db import Database, Row
 from syncagent.cache.schema import migrate
 from syncagent.errors import ConfigError
@@ -245,20 +245,20 @@ def test_due_downloads_are_read_in_order(large: Recording, namespace: int | None
 
 @pytest.mark.parametrize("namespace", [None, 1])
 def test_publishable_rows_are_read_in_order(large: Recording, namespace: int | None) -> None:
-    first = outbox.publishable(large, NOW_MS, 1000, namespace)
+    first = sendable.publishable(large, NOW_MS, 1000, namespace)
     assert len(first.rows) == 1000 and first.next is not None
-    assert len(outbox.publishable(large, NOW_MS, 500, namespace, after=first.next).rows) == 0
-    assert len(outbox.publishable_of(large, NOW_MS, range(9), namespace)) == 0
+    assert len(sendable.publishable(large, NOW_MS, 500, namespace, after=first.next).rows) == 0
+    assert len(sendable.publishable_of(large, NOW_MS, range(9), namespace)) == 0
     assert outbox.replacing(large, range(9)) == []
     check(large)
 
 
 @pytest.mark.parametrize("namespace", [None, 1])
 def test_unsent_chunks_are_read_in_order(large: Recording, namespace: int | None) -> None:
-    first = outbox.unsent_chunks(large, NOW_MS, 1000, namespace)
+    first = sendable.unsent_chunks(large, NOW_MS, 1000, namespace)
     assert len(first.chunks) == 800, "of 1000 rows, a fifth of which is at the remote"
     assert first.next is not None
-    assert outbox.unsent_chunks(large, NOW_MS, 1000, namespace, after=first.next).chunks
+    assert sendable.unsent_chunks(large, NOW_MS, 1000, namespace, after=first.next).chunks
     check(large)
 
 

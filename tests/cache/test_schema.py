@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 import syncagent
-from syncagent.cache import blobs, meta, outbox, ownbatches, queries, schema
+from syncagent.cache import blobs, meta, outbox, ownbatches, queries, schema, sendable
 from syncagent.cache.db import Database
 from syncagent.cache.profile import Credential, Profile, unlock_profile
 from syncagent.cache.schema import SCHEMA, migrate
@@ -242,7 +242,7 @@ def take(desk: Desk, step: str | Event, namespace: str, which: int, number: int)
         case "delete" if is_live:
             desk.delete(blob_id, namespace=namespace)
         case "send":
-            for unsent in outbox.unsent_chunks(db, desk.now_ms, 3).chunks:
+            for unsent in sendable.unsent_chunks(db, desk.now_ms, 3).chunks:
                 record_sent(desk, unsent.chunk_no)
         case "cut" if ownbatches.unconfirmed_batch(db) is None:
             desk.cut(limit=which + 1)

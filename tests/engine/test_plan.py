@@ -3,7 +3,7 @@
 import pytest
 
 from syncagent.cache.downloads import MissingChunk, RemotePlace
-from syncagent.cache.outbox import UnsentChunk
+from syncagent.cache.sendable import UnsentChunk
 from syncagent.crypto.pack import PACK_MAX, PACK_MAX_CHUNKS, PACK_TARGET
 from syncagent.engine.plan import RANGE_GAP, ByteRange, plan_fetch, plan_packs, split
 from syncagent.model import CHUNK_SIZE, SMALL_BLOB
