@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import anyio
 import anyio.to_thread
 
 from syncagent import names
@@ -49,6 +50,9 @@ PACKS_A_ROUND = 16
 """Packs between two batches: about 128 MiB, so that receivers can begin while a long send runs."""
 ROWS_AT_ONCE = 64
 """Chunks read from the cache in one go: at most 64 x 256 KiB in memory, usually a few hundred KiB."""
+SEALERS = 2
+"""Threads that seal small chunks: one compresses while another is in the interpreter. With four, all of them
+and the cache's wait for each other, and a sync takes a quarter longer."""
 OLD_PUT_MS = 7 * 24 * 3600 * 1000
 """A pack that was PUT longer ago than this is looked for before a batch names it."""
 
@@ -73,6 +77,7 @@ class Sender:
         self._meter = meter
         self._namespace = namespace
         self._publisher = Publisher(ctx, remote, tally, namespace)
+        self._sealers = anyio.CapacityLimiter(SEALERS)
         self._trouble = Trouble(remote)
         self._failed: set[int] = set()
         self._stalled: set[int] = set()
@@ -219,12 +224,12 @@ class Sender:
                 found = await ctx.cache.read(partial(chunks.places, chunks=part), background=True)
             except CacheDamaged:
                 found = await self._one_by_one(part, sealing)
-            await anyio.to_thread.run_sync(_seal_some, sealing, found, limiter=ctx.workers)
+            await anyio.to_thread.run_sync(_seal_some, sealing, found, limiter=self._sealers)
         if sealing.unreadable:
             await self._fail_chunks(sealing.unreadable)
         if not sealing.sealer.count:
             return None
-        return await anyio.to_thread.run_sync(_finish, sealing, limiter=ctx.workers)
+        return await anyio.to_thread.run_sync(_finish, sealing, limiter=self._sealers)
 
     async def _one_by_one(self, part: Sequence[int], sealing: "_Sealing") -> list[ChunkPlaces]:
         """After a damaged page: every chunk alone, so that only the damaged one is left out."""
