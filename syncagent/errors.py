@@ -92,7 +92,7 @@ class WrongVault(SyncAgentError):
 class WrongPassphrase(SyncAgentError):
     """No key slot opens: the passphrase is wrong, or the slot was altered. Nothing was opened or changed."""
 
-    default_todo = "try again, or use the recovery code"
+    default_todo = "try again with the present one (another device may have replaced it) or the recovery code"
 
 
 class TooNew(SyncAgentError):
