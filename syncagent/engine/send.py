@@ -48,8 +48,8 @@ CHUNKS_A_READ = 500
 """Chunks, and rows of the queue, looked at in one go: about 3 ms."""
 PACKS_A_ROUND = 16
 """Packs between two batches: about 128 MiB, so that receivers can begin while a long send runs."""
-ROWS_AT_ONCE = 64
-"""Chunks read from the cache in one go: at most 64 x 256 KiB in memory, usually a few hundred KiB."""
+ROWS_AT_ONCE = 32
+"""Chunks read from the cache in one go: about 1 ms of small ones, for which a put waits."""
 SEALERS = 2
 """Threads that seal small chunks: one compresses while another is in the interpreter. With four, all of them
 and the cache's wait for each other, and a sync takes a quarter longer."""
