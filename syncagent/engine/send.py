@@ -158,7 +158,8 @@ class Sender:
                     unsent.setdefault(chunk.chunk_no, chunk)
             position = page.next
         planned = list(unsent.values())
-        packs = plan_packs(planned)
+        # Not on the event loop: twenty thousand chunks take 8 ms.
+        packs = await anyio.to_thread.run_sync(plan_packs, planned, limiter=self._ctx.workers)
         if packs:
             self._meter.expect(len({chunk.version_no for chunk in planned}), sum(p.size_bytes for p in packs))
         return _Round(planned, packs, position)
