@@ -1,5 +1,6 @@
 """What must hold once every device has exchanged everything."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from syncagent.cache import blobs
 from syncagent.cache.db import Database
 from syncagent.cache.profile import Profile
 from syncagent.errors import BlobNotFound
+from syncagent.journal.batch import VersionChange
 from syncagent.model import SyncStatus, Version
 from syncagent.vault import Vault
 from tests.simulation.sim import MARKER, NAMESPACE, Simulation
@@ -45,6 +47,8 @@ async def check_all(simulation: Simulation) -> None:
             assert getattr(other, part) == getattr(first, part), f"{part} of {device.name} differ"
     _check_model(simulation, first)
     await _check_quiet(simulation)
+    await _check_packs(simulation)
+    _check_batches(simulation)
     _check_secret(simulation)
 
 
@@ -76,6 +80,8 @@ def _check_model(simulation: Simulation, shown: Shown) -> None:
         assert shown.data[blob_id] in model.attempted[blob_id]
         data = model.versions[best.version.id].data
         assert data is None or shown.data[blob_id] == data
+    if model.are_flags_sure:
+        assert shown.flags == model.flags()
     groups: dict[bytes, set[bytes]] = {}
     for id, version in model.versions.items():
         if version.group is not None:
@@ -98,6 +104,26 @@ async def _check_quiet(simulation: Simulation) -> None:
         assert not (report.sent or report.fetched or report.failed or report.alarms), report
         assert simulation.store.objects == objects, "a sync with nothing new wrote to the remote"
         assert _files(device.folder) == before, "a sync with nothing new wrote to the cache"
+
+
+async def _check_packs(simulation: Simulation) -> None:
+    """No two packs have a key in common."""
+    for device in simulation.devices:
+        assert device.vault is not None
+        salts = await _rows(device.vault, "SELECT salt FROM pack")
+        assert len(set(salts)) == len(salts), "a pack salt was used twice"
+
+
+def _check_batches(simulation: Simulation) -> None:
+    """Nothing was published twice, but to heal what was put back."""
+    counts = Counter(
+        change.version.id
+        for batch in simulation.batches()
+        for change in batch.changes
+        if isinstance(change, VersionChange)
+    )
+    if simulation.is_honest:
+        assert set(counts.values()) <= {1}, "a version was published twice"
 
 
 def _check_secret(simulation: Simulation) -> None:

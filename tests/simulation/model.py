@@ -30,8 +30,10 @@ class Model:
     versions: dict[bytes, ModelVersion] = field(default_factory=dict)
     sure: set[bytes] = field(default_factory=set)
     attempted: dict[str, set[bytes]] = field(default_factory=dict)
-    flag_tags: dict[tuple[str, str], set[int]] = field(default_factory=dict)
+    flag_tags: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """Every tag under which a flag was set, with the blob and the flag."""
     removed_tags: set[int] = field(default_factory=set)
+    are_flags_sure: bool = True
 
     def attempt(self, blob_id: str, data: bytes) -> None:
         """Somebody is about to put this."""
@@ -50,6 +52,14 @@ class Model:
     def doubt(self, ids: Iterable[bytes]) -> None:
         """The device that had these is gone, or was set back: they may have been published, or not."""
         self.sure.difference_update(ids)
+
+    def doubt_flags(self) -> None:
+        """Flags have no versions: after a device has forgotten something, nobody can say which are set."""
+        self.are_flags_sure = False
+
+    def flags(self) -> set[tuple[str, str]]:
+        """The flags that are set."""
+        return {named for tag, named in self.flag_tags.items() if tag not in self.removed_tags}
 
     def lost(self, present: Mapping[bytes, frozenset[bytes]]) -> list[str]:
         """Names of sure versions that are neither present nor superseded by one that is.

@@ -7,23 +7,23 @@ threads, neither of which decides what the devices show in the end.
 import contextlib
 import random
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from syncagent import names
-from syncagent.cache import blobs, facts, outbox
+from syncagent.cache import blobs, facts, journals, outbox
 from syncagent.cache.db import Database
 from syncagent.cache.profile import Profile, open_database
 from syncagent.crypto.keys import VaultKeys
 from syncagent.crypto.sealed import open_object
-from syncagent.errors import OpenError, SyncAgentError
-from syncagent.journal.batch import FlagsChange, VersionChange, decode_batch, encode_change
+from syncagent.errors import SyncAgentError
+from syncagent.journal.batch import Batch, FlagsChange, VersionChange, decode_batch, encode_change
 from syncagent.model import DeviceId, SyncReport, Version
 from syncagent.remote.base import Remote
 from syncagent.remote.memory import MemoryRemote, MemoryStore
-from syncagent.testing.faulty import Fault, FaultyRemote, Rule
+from syncagent.testing.faulty import HONEST, Fault, FaultyRemote, Rule
 from syncagent.vault import Vault
 from tests.engine.world import NOON, World
 from tests.simulation.crash import Crashed, Doom, DoomedRemote, doomed
@@ -36,6 +36,13 @@ NAMESPACE = "notes"
 BLOBS = tuple(f"{MARKER.decode()}/{name}" for name in ("a", "b", "c", "\u00e9\U0001f600"))
 YEAR_S = 365 * 24 * 3600
 MOST_DEVICES = 4
+_MISSING_HOLES = (
+    "SELECT count(*) FROM parent JOIN version AS child ON child.no = version_no"
+    " WHERE NOT EXISTS (SELECT 1 FROM version WHERE id = parent_id)"
+    " AND parent.seq > coalesce((SELECT seq FROM device WHERE id = parent.device), 0)"
+    " AND NOT EXISTS"
+    " (SELECT 1 FROM hole WHERE hole.blob_no = child.blob_no AND hole.parent_id = parent.parent_id)"
+)
 ROUNDS = 12
 """Rounds of syncs of all devices after which everything must have come to rest."""
 
@@ -85,6 +92,8 @@ class Simulation:
         self.model = Model()
         self.devices: list[Device] = []
         self.now = NOON
+        self.is_honest = True
+        """Whether nothing was put back or copied so far, and the remote has told no lie: nothing is amiss."""
         self._copies = 0
         self._backups: dict[Device, Path] = {}
         self._saved_objects: dict[str, object] | None = None
@@ -114,9 +123,11 @@ class Simulation:
 
     async def delete(self, device: Device, blob_id: str) -> None:
         """Delete what is there, if anything."""
+        seen = await self._seen_tags(device, blob_id)
         version = await self._do(device, lambda vault: vault.namespace(NAMESPACE).delete(blob_id))
         if version is not None:
             self._acknowledge(version, None)
+            self.model.removed_tags |= seen
 
     async def transact(self, device: Device, edits: Sequence[Edit]) -> None:
         """All edits in one transaction."""
@@ -156,7 +167,7 @@ class Simulation:
 
         done = await self._do(device, lambda vault: vault.parts()[0].cache.write(change))
         if done is not None and done[0] and is_set:
-            self.model.flag_tags.setdefault((blob_id, flag), set()).add(tag)
+            self.model.flag_tags[tag] = (blob_id, flag)
         elif done is not None:
             self.model.removed_tags |= done[1]
 
@@ -168,7 +179,24 @@ class Simulation:
 
     async def sync(self, device: Device, part: str = "sync") -> SyncReport | None:
         """A whole sync, or `send_missing` or `fetch_missing`; None when it failed."""
-        return await self._do(device, lambda vault: getattr(vault, part)())
+        report: SyncReport | None = await self._do(device, lambda vault: getattr(vault, part)())
+        if report is not None and part != "send_missing":
+            await self._check_told(device, report)
+        return report
+
+    async def _check_told(self, device: Device, report: SyncReport) -> None:
+        """What others have read and this device was not shown has a name; a parent still to come is known."""
+
+        def query(db: Database) -> tuple[list[str], int]:
+            unread = [shown.device.hex() for shown in journals.beyond_cursors(db)]
+            return unread, int(db.scalar(_MISSING_HOLES))
+
+        unread, missing_holes = await (await self._opened(device)).parts()[0].cache.read(query)
+        told = " ".join(f"{alarm.subject} {alarm.message}" for alarm in report.alarms)
+        assert all(other in told for other in unread), "a journal is withheld, and nobody says so"
+        assert missing_holes == 0, "a parent has yet to come, and the blob does not say so"
+        if self.is_honest:
+            assert not report.alarms, f"nothing is amiss: {report.alarms}"
 
     # What happens to them -----------------------------------------------------------------------------
 
@@ -187,6 +215,7 @@ class Simulation:
 
     def fault(self, device: Device, rule: Rule) -> None:
         """Let calls of a device's remote fail."""
+        self.is_honest &= rule.fault in HONEST
         device.rules.append(rule)
 
     def shift_clock(self, device: Device, seconds: float) -> None:
@@ -204,6 +233,7 @@ class Simulation:
         """Put a device's folder back to what it was; what it had not sent since may be lost."""
         if device not in self._backups or not await self._is_all_there(device):
             return
+        self.is_honest = False
         shutil.rmtree(device.folder)
         shutil.copytree(self._backups[device], device.folder)
         await self._doubt_what_is_nowhere()
@@ -213,6 +243,7 @@ class Simulation:
         """Copy a device's folder to a machine of its own; both go on."""
         if len(self.devices) == MOST_DEVICES:
             return
+        self.is_honest = False
         await self._close(device)
         folder = self._new_folder()
         shutil.copytree(device.folder, folder)
@@ -237,6 +268,7 @@ class Simulation:
     def restore_remote(self) -> None:
         """Put the store back to what it was."""
         if self._saved_objects is not None:
+            self.is_honest = False
             self.store.objects = dict(self._saved_objects)  # type: ignore[arg-type]  # what it was
 
     # The end ------------------------------------------------------------------------------------------
@@ -344,15 +376,28 @@ class Simulation:
 
     def _published(self) -> set[bytes]:
         """Versions that a batch at the remote holds."""
-        found: set[bytes] = set()
-        for name in self.store.objects:
+        return {
+            change.version.id
+            for batch in self.batches()
+            for change in batch.changes
+            if isinstance(change, VersionChange)
+        }
+
+    def batches(self) -> Iterator[Batch]:
+        """Every batch at the remote."""
+        for name, stored in self.store.objects.items():
             if name.startswith(names.JOURNAL):
-                with contextlib.suppress(OpenError):
-                    batch = decode_batch(open_object(self.keys, name, self.store.objects[name].data))
-                    found |= {
-                        change.version.id for change in batch.changes if isinstance(change, VersionChange)
-                    }
-        return found
+                yield decode_batch(open_object(self.keys, name, stored.data))
+
+    async def _seen_tags(self, device: Device, blob_id: str) -> set[int]:
+        """The tags that a deletion takes away."""
+
+        def query(db: Database) -> set[int]:
+            number = blobs.find_namespace(db, NAMESPACE)
+            row = None if number is None else blobs.find_blob(db, number, blob_id)
+            return set() if row is None else {tag for _, tag in facts.flag_tags(db, row.no)}
+
+        return await (await self._opened(device)).parts()[0].cache.read(query)
 
     async def _is_all_there(self, device: Device) -> bool:
         """Whether the remote has all that a device has published; closes it.
@@ -378,6 +423,7 @@ class Simulation:
             kept |= {row[0] for row in db.all("SELECT id FROM version")}
             db.close()
         self.model.doubt(set(self.model.versions) - kept)
+        self.model.doubt_flags()
 
 
 def _as_told(version: Version, data: bytes | None) -> ModelVersion:
