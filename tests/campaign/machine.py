@@ -19,6 +19,12 @@ EXAMPLES = 50
 """Runs between two looks at the clock."""
 
 
+def play_all(runs: int) -> None:
+    """The runs of the tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        play(anyio.run(make_vault, Path(folder), 3), runs)
+
+
 def main() -> None:
     """Play until the time is over or a run fails."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")

@@ -34,13 +34,14 @@ class Doom:
     def __init__(self, folder: Path, image: Path) -> None:
         self.folder = folder
         self.image = image
-        self.passed = 0
         self.has_come = False
         self._left: int | None = None
+        self._at_commits = False
 
-    def set(self, points: int) -> None:
-        """End the process at the point after so many."""
+    def set(self, points: int, *, at_commits: bool) -> None:
+        """End the process at the point after so many, counting commits or remote calls."""
         self._left = points
+        self._at_commits = at_commits
 
     def lift(self) -> None:
         """It does not come."""
@@ -51,11 +52,10 @@ class Doom:
         if self.has_come:
             raise Crashed
 
-    def is_here(self) -> bool:
+    def is_here(self, *, at_commit: bool) -> bool:
         """Pass a point; whether it is the last."""
         self.check()
-        self.passed += 1
-        if self._left is None:
+        if self._left is None or at_commit is not self._at_commits:
             return False
         self._left -= 1
         return self._left < 0
@@ -86,10 +86,10 @@ def doomed(db: Database, doom: Doom) -> Database:
         if sql != "COMMIT":
             doom.check()
             return execute(sql, parameters)
-        if doom.is_here():
+        if doom.is_here(at_commit=True):
             doom.come()
         result = execute(sql, parameters)
-        if doom.is_here():
+        if doom.is_here(at_commit=True):
             doom.come()
         return result
 
@@ -140,7 +140,7 @@ class DoomedRemote:
         return answer
 
     async def _point(self) -> None:
-        if self._doom.is_here():
+        if self._doom.is_here(at_commit=False):
             await anyio.to_thread.run_sync(self._come)
 
     def _come(self) -> None:

@@ -34,7 +34,8 @@ T = TypeVar("T")
 MARKER = b"PLAINTEXT-MARKER"
 NAMESPACE = "notes"
 BLOBS = tuple(f"{MARKER.decode()}/{name}" for name in ("a", "b", "c", "\u00e9\U0001f600"))
-YEAR_S = 365 * 24 * 3600
+DAY_S = 24 * 3600
+YEAR_S = 365 * DAY_S
 MOST_DEVICES = 4
 _MISSING_HOLES = (
     "SELECT count(*) FROM parent JOIN version AS child ON child.no = version_no"
@@ -66,6 +67,14 @@ class Edit:
 
     blob_id: str
     data: bytes | None
+
+
+@dataclass(frozen=True)
+class Point:
+    """Just before or after a commit, or a remote call, counted from 0."""
+
+    is_commit: bool
+    number: int
 
 
 class Simulation:
@@ -200,11 +209,11 @@ class Simulation:
 
     # What happens to them -----------------------------------------------------------------------------
 
-    async def crash_in(self, device: Device, points: int, step: Callable[[], Awaitable[object]]) -> None:
-        """Do something and end the process after so many points, if it gets that far."""
+    async def crash_in(self, device: Device, point: Point, step: Callable[[], Awaitable[object]]) -> None:
+        """Do something and end the process at a point, if it gets that far."""
         await self._opened(device)
         assert device.doom is not None
-        device.doom.set(points)
+        device.doom.set(point.number, at_commits=point.is_commit)
         await step()
         if device.doom is not None:
             device.doom.lift()
@@ -218,8 +227,17 @@ class Simulation:
         self.is_honest &= rule.fault in HONEST
         device.rules.append(rule)
 
+    async def sync_without(self, device: Device, other: Device) -> None:
+        """Sync while the remote gives nothing of another device's journal."""
+        self.is_honest = False
+        prefix = names.journal_prefix(bytes.fromhex((await self._opened(other)).device_id))
+        device.rules.insert(0, Rule(Fault.REFUSE, "get", prefix))
+        await self.sync(device)
+        del device.rules[0]
+
     def shift_clock(self, device: Device, seconds: float) -> None:
         """Set a device's clock."""
+        self.is_honest &= abs(seconds) < DAY_S  # else its versions are dated ahead of the others' clocks
         device.offset_s = seconds
 
     async def back_up(self, device: Device) -> None:
@@ -261,11 +279,11 @@ class Simulation:
         await self._doubt_what_is_nowhere()
         self._saved_objects = None
 
-    def save_remote(self) -> None:
+    async def save_remote(self) -> None:
         """Copy the store away."""
         self._saved_objects = dict(self.store.objects)
 
-    def restore_remote(self) -> None:
+    async def restore_remote(self) -> None:
         """Put the store back to what it was."""
         if self._saved_objects is not None:
             self.is_honest = False

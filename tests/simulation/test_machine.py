@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from syncagent.testing.faulty import FAULTS, Fault, Rule
+from syncagent.testing.faulty import FAULTS, HONEST, Fault, Rule
 from tests.engine.world import World
 from tests.simulation.checks import check_all
-from tests.simulation.sim import BLOBS, YEAR_S, Device, Edit, Simulation, content
+from tests.simulation.sim import BLOBS, YEAR_S, Device, Edit, Point, Simulation, content
 
 KINDS = st.sampled_from(["small", "small", "small", "again", "empty", "medium", "large"])
 IDS = st.sampled_from(BLOBS)
@@ -27,11 +27,34 @@ EDITS = st.lists(
 )
 ALL_FAULTS = st.sampled_from(
     [
-        (method, fault)
-        for method, faults in FAULTS.items()
-        for fault in faults
-        if fault not in (Fault.HANG, Fault.SLOW) and method != "wait_for_change"
+        (method, prefix, fault)
+        for method, prefix in (
+            ("put", "packs/"),
+            ("put", "journal/"),
+            ("get", "packs/"),
+            ("get", "journal/"),
+            ("list", "journal/"),
+            ("list", "devices/"),
+            ("list", "packs/"),
+            ("head", ""),
+        )
+        for fault in FAULTS[method]
+        if fault not in (Fault.HANG, Fault.SLOW)
     ]
+)
+POINTS = st.one_of(
+    st.builds(Point, st.just(True), st.integers(0, 7)), st.builds(Point, st.just(False), st.integers(0, 30))
+)
+MISHAPS = st.one_of(
+    st.tuples(st.just("crash in put"), st.tuples(st.builds(Point, st.just(True), st.integers(0, 3)), KINDS)),
+    st.tuples(st.just("offline"), st.booleans()),
+    st.tuples(st.just("clock"), st.sampled_from([0.0, YEAR_S, -YEAR_S])),
+    st.sampled_from(
+        [
+            (name, None)
+            for name in ("restart", "back_up", "restore", "clone", "leave", "save_remote", "restore_remote")
+        ]
+    ),
 )
 
 
@@ -48,13 +71,22 @@ class Machine(RuleBasedStateMachine):
         self.simulation: Simulation
         self._content = 0
 
-    @initialize(devices=st.integers(2, 3))
-    def begin(self, devices: int) -> None:
+    @initialize(devices=st.integers(2, 3), is_honest=st.booleans())
+    def begin(self, devices: int, is_honest: bool) -> None:
+        """In every other run nothing is put back and the remote only fails: more can be checked."""
+        self._is_honest = is_honest
         self.simulation = Simulation(self.template, self._folder, ("a", "b", "c")[:devices])
+
+    # Rules are drawn alike, so what happens often is several of them, and what is rare shares one.
 
     @rule(at=DEVICE, blob_id=IDS, kind=KINDS)
     def put(self, at: int, blob_id: str, kind: str) -> None:
         self._call(self.simulation.put, self._device(at), blob_id, self._fresh(kind))
+
+    @rule(at=DEVICE, kinds=st.lists(KINDS, min_size=2, max_size=3))
+    def put_again_and_again(self, at: int, kinds: list[str]) -> None:
+        for kind in kinds:
+            self._call(self.simulation.put, self._device(at), BLOBS[0], self._fresh(kind))
 
     @rule(at=DEVICE, blob_id=IDS)
     def delete(self, at: int, blob_id: str) -> None:
@@ -65,9 +97,9 @@ class Machine(RuleBasedStateMachine):
         steps = [Edit(blob_id, None if kind == "delete" else self._fresh(kind)) for blob_id, kind in edits]
         self._call(self.simulation.transact, self._device(at), steps)
 
-    @rule(at=DEVICE, blob_id=IDS, flag=st.sampled_from(["seen", "kept"]), is_set=st.booleans())
-    def flag(self, at: int, blob_id: str, flag: str, is_set: bool) -> None:
-        self._call(self.simulation.flag, self._device(at), blob_id, flag, is_set)
+    @rule(at=DEVICE, is_set=st.booleans())
+    def flag(self, at: int, is_set: bool) -> None:
+        self._call(self.simulation.flag, self._device(at), BLOBS[0], "seen", is_set)
 
     @rule(at=DEVICE, blob_id=IDS)
     def read(self, at: int, blob_id: str) -> None:
@@ -77,71 +109,59 @@ class Machine(RuleBasedStateMachine):
     def sync(self, at: int) -> None:
         self._call(self.simulation.sync, self._device(at))
 
-    @rule(at=DEVICE)
-    def sync_too(self, at: int) -> None:
-        self._call(self.simulation.sync, self._device(at))
+    @rule()
+    def sync_everywhere(self) -> None:
+        for device in list(self.simulation.devices):
+            self._call(self.simulation.sync, device)
 
     @rule(at=DEVICE, part=st.sampled_from(["send_missing", "fetch_missing"]))
     def half_sync(self, at: int, part: str) -> None:
         self._call(self.simulation.sync, self._device(at), part)
 
-    @rule(at=DEVICE, points=st.integers(0, 40))
-    def crash_in_sync(self, at: int, points: int) -> None:
+    @rule(at=DEVICE, point=POINTS)
+    def crash_in_sync(self, at: int, point: Point) -> None:
         device = self._device(at)
-        self._call(self.simulation.crash_in, device, points, partial(self.simulation.sync, device))
+        self._call(self.simulation.crash_in, device, point, partial(self.simulation.sync, device))
 
-    @rule(at=DEVICE, points=st.integers(0, 3), blob_id=IDS, kind=KINDS)
-    def crash_in_put(self, at: int, points: int, blob_id: str, kind: str) -> None:
-        device, data = self._device(at), self._fresh(kind)
-        self._call(
-            self.simulation.crash_in, device, points, partial(self.simulation.put, device, blob_id, data)
-        )
+    @rule(at=DEVICE, to=DEVICE, point=POINTS, kind=KINDS)
+    def crash_with_work_to_do(self, at: int, to: int, point: Point, kind: str) -> None:
+        """One that sends its put, and, if it is another, one that fetches it."""
+        self.put(at, BLOBS[0], kind)
+        if self._device(to) is not self._device(at):
+            self.sync(at)
+        self.crash_in_sync(to, point)
 
-    @rule(at=DEVICE)
-    def restart(self, at: int) -> None:
-        self._call(self.simulation.restart, self._device(at))
+    @rule(at=DEVICE, fault=ALL_FAULTS, skip=st.integers(0, 3), times=st.integers(1, 4))
+    def sync_with_a_fault(self, at: int, fault: tuple[str, str, Fault], skip: int, times: int) -> None:
+        method, prefix, kind = fault
+        if self._is_honest and kind not in HONEST:
+            return
+        self.simulation.fault(self._device(at), Rule(kind, method, prefix, skip, times))
+        self.sync(at)
 
-    @rule(at=DEVICE, is_offline=st.booleans())
-    def go_offline(self, at: int, is_offline: bool) -> None:
-        self._device(at).is_offline = is_offline
+    @rule(at=DEVICE, without=DEVICE)
+    def sync_without_a_journal(self, at: int, without: int) -> None:
+        device, other = self._device(at), self._device(without)
+        if not self._is_honest and device is not other:
+            self._call(self.simulation.sync_without, device, other)
 
-    @rule(
-        at=DEVICE,
-        fault=ALL_FAULTS,
-        prefix=st.sampled_from(["", "journal/", "packs/", "devices/"]),
-        skip=st.integers(0, 3),
-        times=st.integers(1, 4),
-    )
-    def fault(self, at: int, fault: tuple[str, Fault], prefix: str, skip: int, times: int) -> None:
-        self.simulation.fault(self._device(at), Rule(fault[1], fault[0], prefix, skip, times))
-
-    @rule(at=DEVICE, seconds=st.sampled_from([0.0, YEAR_S, -YEAR_S, 3600.0, -3600.0]))
-    def shift_clock(self, at: int, seconds: float) -> None:
-        self.simulation.shift_clock(self._device(at), seconds)
-
-    @rule(at=DEVICE)
-    def back_up(self, at: int) -> None:
-        self._call(self.simulation.back_up, self._device(at))
-
-    @rule(at=DEVICE)
-    def restore(self, at: int) -> None:
-        self._call(self.simulation.restore, self._device(at))
-
-    @rule(at=DEVICE)
-    def clone(self, at: int) -> None:
-        self._call(self.simulation.clone, self._device(at))
-
-    @rule(at=DEVICE)
-    def leave(self, at: int) -> None:
-        self._call(self.simulation.leave, self._device(at))
-
-    @rule()
-    def save_remote(self) -> None:
-        self.simulation.save_remote()
-
-    @rule()
-    def restore_remote(self) -> None:
-        self.simulation.restore_remote()
+    @rule(at=DEVICE, mishap=MISHAPS)
+    def mishap(self, at: int, mishap: tuple[str, Any]) -> None:
+        name, value = mishap
+        device, simulation = self._device(at), self.simulation
+        match name:
+            case "crash in put":
+                point, kind = value
+                step = partial(simulation.put, device, BLOBS[0], self._fresh(kind))
+                self._call(simulation.crash_in, device, point, step)
+            case "offline":
+                device.is_offline = value
+            case "restore" | "clone" | "restore_remote" | "clock" if self._is_honest:
+                pass
+            case "clock":
+                simulation.shift_clock(device, value)
+            case _:
+                self._call(getattr(simulation, name), *([] if name.endswith("remote") else [device]))
 
     def teardown(self) -> None:
         try:
