@@ -1,6 +1,6 @@
 """The end of a process at a chosen point: the disk stays as it is there, and nothing of the process goes on.
 
-A point is just before and just after every commit of the cache, and before and
+A point is just before and just after every commit that writes to the cache, and before and
 after every remote call has its effect. The folder is copied at the point; what
 the doomed process still does to the original is thrown away with it.
 """
@@ -81,10 +81,14 @@ class Doom:
 def doomed(db: Database, doom: Doom) -> Database:
     """The database, with its commits as points."""
     execute = db.execute
+    is_writing = False
 
     def counted(sql: str, parameters: Sequence[Any] = ()) -> int:
-        if sql != "COMMIT":
-            doom.check()
+        nonlocal is_writing
+        doom.check()
+        if sql.startswith("BEGIN"):
+            is_writing = sql == "BEGIN IMMEDIATE"
+        if sql != "COMMIT" or not is_writing:
             return execute(sql, parameters)
         if doom.is_here(at_commit=True):
             doom.come()

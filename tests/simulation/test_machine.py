@@ -43,7 +43,7 @@ ALL_FAULTS = st.sampled_from(
     ]
 )
 POINTS = st.one_of(
-    st.builds(Point, st.just(True), st.integers(0, 7)), st.builds(Point, st.just(False), st.integers(0, 30))
+    st.builds(Point, st.just(True), st.integers(0, 9)), st.builds(Point, st.just(False), st.integers(0, 24))
 )
 MISHAPS = st.one_of(
     st.tuples(st.just("crash in put"), st.tuples(st.builds(Point, st.just(True), st.integers(0, 3)), KINDS)),
