@@ -112,6 +112,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def sync_everywhere(self) -> None:
         for device in list(self.simulation.devices):
+            device.is_offline = False
             self._call(self.simulation.sync, device)
 
     @rule(at=DEVICE, part=st.sampled_from(["send_missing", "fetch_missing"]))
@@ -126,6 +127,7 @@ class Machine(RuleBasedStateMachine):
     @rule(at=DEVICE, to=DEVICE, point=POINTS, kind=KINDS)
     def crash_with_work_to_do(self, at: int, to: int, point: Point, kind: str) -> None:
         """One that sends its put, and, if it is another, one that fetches it."""
+        self._device(at).is_offline = self._device(to).is_offline = False
         self.put(at, BLOBS[0], kind)
         if self._device(to) is not self._device(at):
             self.sync(at)
@@ -136,8 +138,11 @@ class Machine(RuleBasedStateMachine):
         method, prefix, kind = fault
         if self._is_honest and kind not in HONEST:
             return
-        self.simulation.fault(self._device(at), Rule(kind, method, prefix, skip, times))
+        device = self._device(at)
+        self.simulation.fault(device, Rule(kind, method, prefix, skip, times))
         self.sync(at)
+        self.sync(at)
+        device.rules.clear()
 
     @rule(at=DEVICE, without=DEVICE)
     def sync_without_a_journal(self, at: int, without: int) -> None:
