@@ -140,9 +140,12 @@ class Simulation:
 
     async def transact(self, device: Device, edits: Sequence[Edit]) -> None:
         """All edits in one transaction."""
+        seen: set[int] = set()
         for edit in edits:
             if edit.data is not None:
                 self.model.attempt(edit.blob_id, edit.data)
+            else:
+                seen |= await self._seen_tags(device, edit.blob_id)
 
         async def commit(vault: Vault) -> tuple[Version, ...]:
             async with vault.transaction() as tx:
@@ -154,6 +157,8 @@ class Simulation:
             return tx.versions
 
         versions = await self._do(device, commit)
+        if versions is not None:
+            self.model.removed_tags |= seen
         for edit, version in zip(edits, versions or (), strict=False):
             self._acknowledge(version, edit.data)
 
