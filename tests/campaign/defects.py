@@ -89,11 +89,11 @@ DEFECTS = (
     ),
     Defect(
         "re-send under a new seq after a lost answer",
-        "engine/cutting.py",
-        "    pending = ownbatches.unconfirmed_batch(db)\n",
+        "cache/ownbatches.py",
+        '    return _verified(\n        db.one(f"{_OWN_BATCH} WHERE NOT confirmed',
         '    db.execute("UPDATE upload SET batch_seq = NULL")\n'
         '    db.execute("UPDATE own_batch SET confirmed = 1")\n'
-        "    pending = ownbatches.unconfirmed_batch(db)\n",
+        '    return _verified(\n        db.one(f"{_OWN_BATCH} WHERE NOT confirmed',
     ),
 )
 

@@ -150,6 +150,19 @@ class Machine(RuleBasedStateMachine):
         if not self._is_honest and device is not other:
             self._call(self.simulation.sync_without, device, other)
 
+    @rule(order=st.permutations(range(3)))
+    def a_chain_of_edits_of_which_one_is_not_shown(self, order: list[int]) -> None:
+        if self._is_honest or len(self.simulation.devices) < 3:
+            return
+        first, second, reader = order
+        for at in (first, second):
+            self._device(at).is_offline = False
+            self.sync(at)
+            self.put(at, BLOBS[0], "small")
+            self.sync(at)
+        self._device(reader).is_offline = False
+        self.sync_without_a_journal(reader, first)
+
     @rule(at=DEVICE, mishap=MISHAPS)
     def mishap(self, at: int, mishap: tuple[str, Any]) -> None:
         name, value = mishap
