@@ -149,7 +149,7 @@ def test_ctrl_c_in_a_phase_of_a_command(name: str, at: int, tmp_path: Path) -> N
     assert check_at(name, at, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.parametrize("name", PHASES)
 def test_ctrl_c_in_every_phase_of_a_command(name: str, tmp_path: Path) -> None:
     at = 1

@@ -236,4 +236,4 @@ def test_a_few_runs(template: World) -> None:
 
 @pytest.mark.slow
 def test_many_runs(template: World) -> None:
-    play(template, 300)
+    play(template, 200)
