@@ -66,7 +66,9 @@ if TYPE_CHECKING:
     )
     from syncagent.model import (
         Alarm,
+        Arrival,
         Blob,
+        BlobArrival,
         BlobFailure,
         BlobInfo,
         BlobPage,
@@ -105,8 +107,10 @@ __version__ = "0.1.0"
 _HOMES = {
     "AgentNotRunning": "syncagent.errors",
     "Alarm": "syncagent.model",
+    "Arrival": "syncagent.model",
     "BadResponse": "syncagent.errors",
     "Blob": "syncagent.model",
+    "BlobArrival": "syncagent.model",
     "BlobExists": "syncagent.errors",
     "BlobFailure": "syncagent.model",
     "BlobInfo": "syncagent.model",
@@ -180,8 +184,10 @@ __all__ = [
     "FLOOR_KDF",
     "AgentNotRunning",
     "Alarm",
+    "Arrival",
     "BadResponse",
     "Blob",
+    "BlobArrival",
     "BlobExists",
     "BlobFailure",
     "BlobInfo",

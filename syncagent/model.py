@@ -237,9 +237,35 @@ class BlobFailure:
     error: str
 
 
+class Arrival(enum.Enum):
+    """What a blob looks like since another device's version of it has come."""
+
+    NEW = "new"
+    CHANGED = "changed"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class BlobArrival:
+    """A blob that another device's versions have changed here; its content may still have to be fetched.
+
+    In conflict it may show what it showed before: the version of this device.
+    """
+
+    namespace: str
+    id: str
+    kind: Arrival
+    size: int
+    is_conflict: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class SyncReport:
-    """What one sync did. `sent` and `fetched` count blobs (a deletion is one); bytes are object bytes."""
+    """What one sync did. `sent` and `fetched` count blobs (a deletion is one); bytes are object bytes.
+
+    `arrivals` are at most the first 1,000 blobs that other devices have changed, also in syncs that failed
+    since the last report; `more_arrivals` says how many are left out.
+    """
 
     sent: int = 0
     fetched: int = 0
@@ -250,6 +276,8 @@ class SyncReport:
     alarms: tuple[Alarm, ...] = ()
     failures: tuple[BlobFailure, ...] = ()
     duration_s: float = 0.0
+    arrivals: tuple[BlobArrival, ...] = ()
+    more_arrivals: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from syncagent.cache.db import Database
 from syncagent.cache.status import Event, after
 from syncagent.engine.arrivals import add_newcomers, candidates, newcomers
 from syncagent.engine.heads import add_version
+from syncagent.engine.report import Seen
 from syncagent.engine.slots import SLOTS_KEY
 from syncagent.errors import CacheDamaged, RemoteForked, SyncAgentError, Tampered
 from syncagent.journal.batch import (
@@ -54,13 +55,15 @@ class Applied:
     """What a batch brought.
 
     Blobs that are in conflict since, by number; how many new heads need no content from the remote,
-    such as deletions; what is odd about the batch; and the versions of blobs that are new here.
+    such as deletions; what is odd about the batch; the versions of blobs that are new here; and what a
+    person would see of it.
     """
 
     conflicts: set[int] = field(default_factory=set)
     arrived: int = 0
     alarms: list[Alarm] = field(default_factory=list)
     versions: set[VersionId] = field(default_factory=set)
+    seen: list[Seen] = field(default_factory=list)
 
     def add(self, other: "Applied") -> None:
         """Take what more of the batch has brought."""
@@ -183,6 +186,7 @@ def _add_newcomers(
         _check_date(version, incoming, applied, now_ms)
     applied.arrived += add_newcomers(db, new, device=blobs.device_no(db, incoming.device), seq=incoming.seq)
     applied.versions.update(VersionId(version.id) for version in new)
+    applied.seen += map(Seen.of_new, new)
 
 
 def _check_date(version: Version, incoming: Incoming, applied: Applied, now_ms: int) -> None:
@@ -276,6 +280,15 @@ def _apply_version(db: Database, version: Version, incoming: Incoming, applied: 
         applied.arrived += 1
     if added.is_conflict:
         applied.conflicts.add(added.blob_no)
+    if added.winner is not None:
+        applied.seen.append(
+            Seen(
+                *(version.namespace, version.blob_id, added.was_live, not added.winner.deleted),
+                size=added.winner.size,
+                is_other=added.has_new_winner,
+                is_conflict=added.is_conflict,
+            )
+        )
     for parent in version.parents:
         is_unread = parent.seq > journals.cursor(db, parent.device).seq
         if is_unread and blobs.find_version(db, parent.version) is None:

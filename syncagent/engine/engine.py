@@ -30,7 +30,7 @@ from syncagent.engine.own import heal_slots
 from syncagent.engine.publish import OutboxDamaged, ProfileCopied
 from syncagent.engine.pull import pull
 from syncagent.engine.records import check_vault, put_device_record
-from syncagent.engine.report import Listener, Meter, Tally
+from syncagent.engine.report import Arrivals, Listener, Meter, Tally
 from syncagent.engine.send import Sender
 from syncagent.engine.slots import delete_dropped, refresh_slots
 from syncagent.engine.sweeping import sweep_leftovers
@@ -77,6 +77,7 @@ class Engine:
         self._gate = gate
         self._remote: Remote | None = None
         self._on_change: Callable[[], None] | None = None
+        self._arrivals = Arrivals()
         self.lock = SyncLock(ctx.profile.lock)
         self.device: DeviceId | None = None
         """The new id that a round has given this device, if one has."""
@@ -117,7 +118,7 @@ class Engine:
         """Journals in alone, for a device that has just joined; its alarms, kept for the first report too."""
         remote = await self.remote()
         await check_vault(self._ctx, remote)
-        found = (await pull(self._ctx, remote, self._gate)).alarms
+        found = (await pull(self._ctx, remote, self._gate, Arrivals())).alarms
         await self._ctx.cache.write(partial(alarms.keep, found=found))
         return tuple(dict.fromkeys(found))
 
@@ -184,6 +185,7 @@ class Engine:
                 raise
             told = await self._note_success(tally)
             await sweep_leftovers(self._ctx)
+        arrivals, more = self._arrivals.take()
         return SyncReport(
             sent=tally.sent,
             fetched=tally.fetched,
@@ -194,6 +196,8 @@ class Engine:
             alarms=told,
             failures=tuple(tally.failures.values()),
             duration_s=time.monotonic() - started,
+            arrivals=arrivals,
+            more_arrivals=more,
         )
 
     async def _become_new_device(self, cause: ProfileCopied | OutboxDamaged, tally: Tally) -> None:
@@ -216,7 +220,7 @@ class Engine:
             await ctx.cache.write(partial(waiting.mend_times, now_ms=ctx.now_ms()))
         if does_pull:
             slots_there = await list_names(remote, names.KEYS)
-            pulled = await pull(ctx, remote, self._gate)
+            pulled = await pull(ctx, remote, self._gate, self._arrivals)
             if not pulled.is_listed:  # the remote has lost it, or this device has a new id
                 joined_at_ms = (
                     await ctx.cache.read(partial(meta.find_int, key=meta.JOINED_AT)) or ctx.now_ms()

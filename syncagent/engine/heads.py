@@ -19,12 +19,18 @@ from syncagent.model import DeviceId, Hlc, SyncStatus, Version, VersionId
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What a version did to its blob. `version_no` is set for a version known before, too."""
+    """What a version did to its blob. `version_no` is set for a version known before, too.
+
+    `was_live` tells how the blob looked before; `winner` is what it shows now, None if nothing has moved.
+    """
 
     version_no: int
     blob_no: int
     is_head: bool
     is_conflict: bool
+    was_live: bool = False
+    winner: Version | None = None
+    has_new_winner: bool = False
 
 
 def add_version(
@@ -79,7 +85,16 @@ def add_version(
         conflict=is_conflict,
         demoted=demoted,
     )
-    return Added(number, blob, is_head=incoming.id in head_ids, is_conflict=is_conflict)
+    before = max(map(_head_node, old), key=merge.rank, default=None)
+    return Added(
+        number,
+        blob,
+        is_head=incoming.id in head_ids,
+        is_conflict=is_conflict,
+        was_live=before is not None and not before.deleted,
+        winner=winner,
+        has_new_winner=before is None or before.id != ranked[0].id,
+    )
 
 
 def fold_pair(db: Database, older_no: int, newer_no: int) -> bool:

@@ -34,6 +34,7 @@ from syncagent.engine.context import Context
 from syncagent.engine.gate import TransferGate
 from syncagent.engine.listing import list_names
 from syncagent.engine.own import check_own_journals, check_read_by_others
+from syncagent.engine.report import Arrivals
 from syncagent.engine.tasks import run_together
 from syncagent.engine.trouble import FailsAlone, Trouble
 from syncagent.errors import (
@@ -62,6 +63,7 @@ VERSIONS_AT_ONCE = 125
 class Pulled:
     """What reading the journals brought. `is_listed` says whether the others can find this device."""
 
+    arrivals: Arrivals
     batches: int = 0
     is_listed: bool = False
     conflicts: set[int] = field(default_factory=set)
@@ -69,14 +71,16 @@ class Pulled:
     alarms: list[Alarm] = field(default_factory=list)
 
 
-async def pull(ctx: Context, remote: Remote, gate: TransferGate) -> Pulled:
+async def pull(ctx: Context, remote: Remote, gate: TransferGate, arrivals: Arrivals) -> Pulled:
     """Read every journal as far as it is shown and merge it.
+
+    `arrivals` is told of each batch when it is merged, for nobody would tell of those before a failure.
 
     Raises:
         RemoteError: the remote as a whole does not answer. What was merged stays.
         CacheFull: the disk of the cache is full. What was merged stays.
     """
-    result = Pulled()
+    result = Pulled(arrivals)
     stopped: set[DeviceId] = set()
     own = await ctx.cache.read(meta.device_id)
     devices = await _known_devices(ctx, remote, own, result)
@@ -149,7 +153,7 @@ async def _apply_window(
         if batch_id.device in stopped:
             continue
         try:
-            applied = await _apply(ctx, opened[batch_id])
+            applied = await _apply(ctx, opened[batch_id], result.arrivals)
         except RemoteForked as exc:
             stopped.add(batch_id.device)
             result.alarms.append(alarm(exc, f"journal {batch_id.device.hex()}"))
@@ -161,7 +165,7 @@ async def _apply_window(
     stopped.update(first_failed)
 
 
-async def _apply(ctx: Context, incoming: Incoming) -> Applied:
+async def _apply(ctx: Context, incoming: Incoming, arrivals: Arrivals) -> Applied:
     """Merge a batch, what may go ahead of the rest in portions. Raises what `apply_batch` raises."""
     applied = Applied()
     plain = may_go_ahead(incoming.batch)
@@ -170,9 +174,13 @@ async def _apply(ctx: Context, incoming: Incoming) -> Applied:
             await ctx.cache.write(partial(record_ahead, incoming=incoming, record=record), background=True)
     for part in batched(plain, VERSIONS_AT_ONCE):
         operation = partial(apply_ahead, incoming=incoming, versions=part, now_ms=ctx.now_ms())
-        applied.add(await ctx.cache.write(operation, background=True))
+        ahead = await ctx.cache.write(operation, background=True)
+        arrivals.add(ahead.seen)
+        applied.add(ahead)
     operation = partial(apply_batch, incoming=incoming, now_ms=ctx.now_ms(), ahead=applied.versions)
-    applied.add(await ctx.cache.write(operation, background=True))
+    rest = await ctx.cache.write(operation, background=True)
+    arrivals.add(rest.seen)
+    applied.add(rest)
     return applied
 
 
