@@ -17,7 +17,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from syncagent import names
+from syncagent import files, names
 from syncagent.cache import facts, meta, outbox
 from syncagent.cache.db import Database
 from syncagent.cache.profile import (
@@ -275,7 +275,7 @@ def _write_identity(
         facts.set_register(
             db, "slots", SLOTS_KEY, change=encode_change(listed), hlc=hlc, device=identity.device
         )
-    db.execute("COMMIT")
+    db.commit()
 
 
 async def _claim(remote: Remote, identity: _Identity, slots: Mapping[SlotId, bytes], secret: bytes) -> None:
@@ -376,5 +376,5 @@ async def _read_journals(
         raise WrongPassphrase("this passphrase or recovery code was replaced", todo="use the new one")
     for slot_id, data in slots.items():
         if listed.get(slot_id) != hashlib.sha256(data).digest():
-            (profile.keys / slot_id.hex()).unlink()
+            files.unlink(profile.keys / slot_id.hex())
     return alarms

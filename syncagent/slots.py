@@ -11,9 +11,9 @@ from functools import partial
 
 import anyio.to_thread
 
-from syncagent import names
+from syncagent import files, names
 from syncagent.cache import meta
-from syncagent.cache.profile import disk_errors, read_slots, write_durably
+from syncagent.cache.profile import disk_errors, read_slots
 from syncagent.crypto.keys import RootSecret
 from syncagent.crypto.keyslot import (
     FORMAT,
@@ -89,7 +89,7 @@ async def _sync(engine: Engine) -> None:
 
 def _copy(ctx: Context, slot_id: SlotId, data: bytes) -> None:
     with disk_errors():
-        write_durably(ctx.profile.keys / slot_id.hex(), data)
+        files.write_file(ctx.profile.keys / slot_id.hex(), data)
 
 
 async def _put_and_read_back(

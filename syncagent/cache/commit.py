@@ -260,7 +260,7 @@ class Cache:
                         job.result = result
                     del ran[len(ran) - len(together) + len(results) :]
                 db.execute("RELEASE operation")
-            db.execute("COMMIT")
+            db.commit()
         except BaseException:
             # Damage, a full disk or a lock: nobody knows whose fault it is, so each runs alone.
             db.reopen()
@@ -302,7 +302,7 @@ def _write(db: Database, operation: Callable[[Database], T]) -> T:
     db.execute("BEGIN IMMEDIATE")
     try:
         result = operation(db)
-        db.execute("COMMIT")
+        db.commit()
     except DamagedConnection:
         raise  # the connection is given up, and the transaction with it
     except BaseException:

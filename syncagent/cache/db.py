@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from sqlcipher3 import dbapi2 as sqlcipher
 
+from syncagent import files
 from syncagent.errors import CacheDamaged, CacheFull, ConfigError, TooNew, VaultInUse
 
 T = TypeVar("T")
@@ -133,6 +134,11 @@ class Database:
             return int(self._live.execute(sql, parameters).lastrowid or 0)
         except (sqlcipher.Error, MemoryError) as exc:
             raise _translated(exc) from exc
+
+    def commit(self) -> None:
+        """End the transaction: durable on return."""
+        with files.step(files.Act.COMMIT, self.path):
+            self.execute("COMMIT")
 
     def changed(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Run a statement; the number of rows it changed."""

@@ -10,15 +10,17 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
-from syncagent.cache.profile import disk_errors, sync_folder
+from syncagent import files
+from syncagent.cache.profile import disk_errors
 from syncagent.crypto.keys import VaultKeys
 from syncagent.crypto.pack import CompactChunk, PackSealer
 from syncagent.errors import CacheDamaged
 from syncagent.model import PackId, PackRecord
 
 TEMPORARY = ".tmp"
+_MODE = 0o600
 
 
 def pack_path(folder: Path, pack_id: bytes) -> Path:
@@ -59,16 +61,14 @@ class PackFiles:
         temporary = self._folder / (os.urandom(16).hex() + TEMPORARY)
         self._paths.add(temporary)  # before it is there, so that `abandon` misses nothing
         with disk_errors():
-            with _create(temporary) as file:
+            with files.new_file(temporary, _MODE) as file:
                 file.write(sealer.header())
                 for chunk in chunks:
                     file.write(sealer.seal_compact(chunk))
                 file.write(sealer.finish())
-                file.flush()
-                os.fsync(file.fileno())
             record = sealer.record()
             path = pack_path(self._folder, record.id)
-            temporary.replace(path)
+            files.rename(temporary, path)
         self._paths.add(path)
         if (
             self._is_abandoned
@@ -81,7 +81,7 @@ class PackFiles:
         """Make the names durable. Rows may name the files now."""
         with disk_errors():
             if self._paths:
-                sync_folder(self._folder)
+                files.sync_folder(self._folder)
         self._is_kept = True
 
     def abandon(self) -> None:
@@ -89,7 +89,7 @@ class PackFiles:
         self._is_abandoned = True
         for path in tuple(self._paths):
             with contextlib.suppress(OSError):
-                path.unlink()
+                files.unlink(path)
 
 
 def store_pack_file(folder: Path, pack_id: PackId, data: bytes) -> None:
@@ -97,14 +97,12 @@ def store_pack_file(folder: Path, pack_id: PackId, data: bytes) -> None:
     temporary = folder / (os.urandom(16).hex() + TEMPORARY)
     with disk_errors():
         try:
-            with _create(temporary) as file:
+            with files.new_file(temporary, _MODE) as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(pack_path(folder, pack_id))
-            sync_folder(folder)
+            files.rename(temporary, pack_path(folder, pack_id))
+            files.sync_folder(folder)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            files.unlink(temporary, missing_ok=True)
             raise
 
 
@@ -120,9 +118,3 @@ def read_pack_file(folder: Path, pack_id: PackId, start: int, stop: int) -> byte
             return file.read(stop - start)
     except OSError as exc:
         raise CacheDamaged(f"pack file {pack_id.hex()[:16]}… cannot be read: {exc.strerror}") from exc
-
-
-def _create(path: Path) -> BinaryIO:
-    # 0600 from the start; O_BINARY exists on Windows only and must be given there.
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(path, flags, 0o600), "wb")

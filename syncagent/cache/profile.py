@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from syncagent import files
 from syncagent.cache.db import Database
 from syncagent.cache.schema import migrate
 from syncagent.crypto.keys import RootSecret, cache_key
@@ -100,14 +101,14 @@ def create_profile(folder: Path, root: RootSecret, slots: dict[SlotId, bytes]) -
     """
     profile = Profile(folder)
     with disk_errors():
-        folder.mkdir(parents=True, mode=0o700)
-        profile.packs.mkdir(mode=0o700)
-        profile.keys.mkdir(mode=0o700)
+        files.make_folders(folder.parent)
+        for path in (folder, profile.packs, profile.keys):
+            files.make_folder(path, 0o700)
         salt = os.urandom(32)
-        write_durably(profile.salt, salt)
+        files.write_file(profile.salt, salt)
         for slot_id, data in slots.items():
-            write_durably(profile.keys / slot_id.hex(), data)
-        os.close(os.open(profile.database, os.O_CREAT | os.O_WRONLY, 0o600))
+            files.write_file(profile.keys / slot_id.hex(), data)
+        files.create(profile.database, 0o600).close()
     db = Database(profile.database, cache_key(root, salt))
     db.open()
     migrate(db)
@@ -117,13 +118,13 @@ def create_profile(folder: Path, root: RootSecret, slots: dict[SlotId, bytes]) -
 def publish_profile(temporary: Path, folder: Path) -> None:
     """Move a complete profile to its place; everything in it is durable before it has its name."""
     with disk_errors():
-        sync_folder(temporary / "packs")
-        sync_folder(temporary / "keys")
-        sync_folder(temporary)
+        files.sync_folder(temporary / "packs")
+        files.sync_folder(temporary / "keys")
+        files.sync_folder(temporary)
         with contextlib.suppress(FileNotFoundError):
-            folder.rmdir()  # an empty folder the user has made: Windows does not rename over one
-        temporary.rename(folder)
-        sync_folder(folder.parent)
+            files.remove_folder(folder)  # an empty folder the user has made: Windows does not rename over one
+        files.rename(temporary, folder)
+        files.sync_folder(folder.parent)
 
 
 def discard_profile(temporary: Path) -> None:
@@ -197,29 +198,6 @@ def read_slots(profile: Profile) -> list[KeySlot]:
             todo="restore the keys folder from the remote or a backup",
         ) from problem
     return slots
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a small file that is complete and on disk when it has its name."""
-    temporary = path.with_name(path.name + ".tmp")
-    descriptor = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names in a folder durable. Windows has no such call: there a rename is durable by itself."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

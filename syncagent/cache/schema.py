@@ -10,6 +10,8 @@ damaged one is replaced by a new row and a changed pointer, because SQLite
 cannot update or delete a row on a damaged page.
 """
 
+from collections.abc import Sequence
+
 from syncagent.cache.db import Database, check_schema
 from syncagent.cache.status import sql_rank
 
@@ -234,22 +236,26 @@ MIGRATIONS: tuple[str, ...] = (_SCHEMA_1.replace("@rank", sql_rank("status")),)
 SCHEMA = len(MIGRATIONS)
 
 
-def migrate(db: Database) -> None:
-    """Bring an open cache to `SCHEMA`; nothing is written when it is there already.
+def migrate(db: Database, migrations: Sequence[str] = MIGRATIONS) -> None:
+    """Bring an open cache to the newest schema; nothing is written when it is there already.
+
+    Args:
+        db: the cache.
+        migrations: what makes each schema of the one before it.
 
     Raises:
         TooNew: a newer syncagent has migrated it.
     """
     found = int(db.scalar("PRAGMA user_version"))
-    check_schema(found, SCHEMA)
-    for number in range(found + 1, SCHEMA + 1):
+    check_schema(found, len(migrations))
+    for number in range(found + 1, len(migrations) + 1):
         db.execute("BEGIN IMMEDIATE")
         try:
             if int(db.scalar("PRAGMA user_version")) < number:  # else another process was quicker
-                for statement in _statements(MIGRATIONS[number - 1]):
+                for statement in _statements(migrations[number - 1]):
                     db.execute(statement)
                 db.execute(f"PRAGMA user_version = {number}")
-            db.execute("COMMIT")
+            db.commit()
         except BaseException:
             db.reopen()  # rolls back, also where a full disk would fail a ROLLBACK
             raise

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from syncagent import files
 from syncagent.cache.db import Database
 from syncagent.cache.packfiles import TEMPORARY, pack_path
 
@@ -50,7 +51,7 @@ def remove_temporary(paths: Sequence[Path]) -> int:
     count = 0
     for path in paths:
         with contextlib.suppress(OSError):
-            path.unlink()
+            files.unlink(path)
             count += 1
     return count
 
@@ -66,7 +67,7 @@ def remove_unknown(db: Database, folder: Path, ids: Sequence[bytes]) -> int:
     count = 0
     for pack_id in unknown_packs(db, ids):
         with contextlib.suppress(OSError):
-            pack_path(folder, pack_id).unlink()
+            files.unlink(pack_path(folder, pack_id))
             count += 1
     return count
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from syncagent import files
 from syncagent.cache.profile import Profile, disk_errors
 from syncagent.cli import exit as exits
 from syncagent.cli.output import OutputError
@@ -142,8 +143,8 @@ def _free_folder(session: Session, hint: str = "") -> Path:
 def _make_home(session: Session) -> None:
     """The folders above a profile, for this user only."""
     with disk_errors():
-        session.home.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        session.folder.parent.mkdir(mode=0o700, exist_ok=True)
+        files.make_folders(session.home.folder, 0o700)
+        files.make_folders(session.folder.parent, 0o700)
 
 
 def _name(device_name: str | None) -> str | None:

@@ -10,11 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from syncagent.cache.profile import sync_folder
+from syncagent import files
 from syncagent.cli.output import OutputError, OutputFull
-from syncagent.remote.rename import rename_without_replacing
-
-_NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +37,15 @@ class OutFile:
             target = self._target()
             temporary = target.with_name(f".syncagent-{secrets.token_hex(8)}.part")
             try:
-                with temporary.open("xb") as file:
+                with files.new_file(temporary) as file:
                     yield file
-                    file.flush()
-                    os.fsync(file.fileno())
                 if self.may_replace:
-                    temporary.replace(target)
+                    files.rename(temporary, target)
                 else:
-                    _publish(temporary, target)
-                sync_folder(target.parent)
+                    files.publish(temporary, target)
+                files.sync_folder(target.parent)
             finally:
-                temporary.unlink(missing_ok=True)
+                files.unlink(temporary, missing_ok=True)
 
     def _target(self) -> Path:
         """The file behind the name. Devices and pipes are refused: a rename would replace them."""
@@ -83,15 +78,3 @@ class OutFile:
         except OSError as exc:
             kind = OutputFull if exc.errno in (errno.ENOSPC, errno.EDQUOT) else OutputError
             raise kind(f"{str(self.path)!r} cannot be written: {exc.strerror}") from exc
-
-
-def _publish(temporary: Path, target: Path) -> None:
-    """Give a complete file its name if that is free, in one step."""
-    try:
-        target.hardlink_to(temporary)
-    except FileExistsError:
-        raise
-    except OSError as exc:
-        if exc.errno not in _NO_LINKS:
-            raise
-        rename_without_replacing(temporary, target)

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from syncagent import names
+from syncagent import files, names
 from syncagent.cache import facts, meta, outbox
 from syncagent.cache.db import Database
-from syncagent.cache.profile import write_durably
 from syncagent.engine.context import Context
 from syncagent.engine.trouble import FailsAlone, Trouble
 from syncagent.errors import Forbidden, ObjectError, SyncAgentError
@@ -67,11 +66,11 @@ async def refresh_slots(ctx: Context, remote: Remote) -> None:
         if hashlib.sha256(data).digest() != digest:
             return
         await anyio.to_thread.run_sync(
-            write_durably, ctx.profile.keys / slot.hex(), data, limiter=ctx.workers
+            files.write_file, ctx.profile.keys / slot.hex(), data, limiter=ctx.workers
         )
     for slot in here.keys() - listed.keys():
         with contextlib.suppress(OSError):
-            (ctx.profile.keys / slot.hex()).unlink()
+            files.unlink(ctx.profile.keys / slot.hex())
 
 
 async def delete_dropped(ctx: Context, remote: Remote) -> None:

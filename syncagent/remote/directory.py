@@ -16,7 +16,6 @@ import itertools
 import os
 import secrets
 import stat
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 
+from syncagent import files
 from syncagent.errors import (
     BadResponse,
     ConfigError,
@@ -59,7 +59,6 @@ from syncagent.remote.base import (
     range_end,
     read_piece,
 )
-from syncagent.remote.rename import rename_without_replacing
 
 FILE_THREADS = 8
 """Threads that work on remote folders at once: as many as the engine keeps objects in flight."""
@@ -71,9 +70,7 @@ TEMPORARY_LIFE_S = 24 * 3600
 _TODO_MISSING = "mount or restore the folder"
 _ROOM = {errno.ENOSPC, errno.EDQUOT}
 _RIGHTS = {errno.EACCES, errno.EPERM, errno.EROFS}
-_NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _NO_RENAME = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 # A planted pipe must not block the open, a planted link must not be followed. Windows has no such flags.
 _READ_FLAGS = (
     os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -168,47 +165,37 @@ class DirectoryRemote:
             raise _translated(error, self._root) from error
 
     def _create_root(self) -> None:
-        missing = [folder for folder in (self._root, *self._root.parents) if not folder.exists()]
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
+            files.make_folders(self._root)
         except (FileExistsError, NotADirectoryError) as error:
             raise ConfigError(f"{self._root} cannot be a remote: a file is in the way") from error
-        for folder in missing:
-            _sync_folder(folder.parent)
 
     def _put(self, name: str, body: Body, size: int, overwrite: bool) -> None:
         target = self._path(name)
         self._check_free(name, overwrite)  # saves writing the bytes; `_publish` decides
         temporary = self._temporary()
         try:
-            with temporary.open("xb") as file:
+            with files.new_file(temporary) as file:
                 written = 0
                 while written < size:
                     anyio.from_thread.check_cancelled()
                     written += file.write(read_piece(body, written))
-                file.flush()
-                _sync_file(file.fileno())
             self._make_folders(name)
             anyio.from_thread.check_cancelled()
             if overwrite:
-                temporary.replace(target)
+                files.rename(temporary, target)
             else:
                 self._publish(name, temporary)
-            _sync_folder(target.parent)
+            files.sync_folder(target.parent)
         finally:
             with contextlib.suppress(OSError):  # what stays is swept a day later
-                temporary.unlink(missing_ok=True)
+                files.unlink(temporary, missing_ok=True)
 
     def _publish(self, name: str, temporary: Path) -> None:
         """Give a complete file its name if that is free: the atomic step of create-if-absent."""
         target = self._path(name)
         try:
-            try:
-                target.hardlink_to(temporary)
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-                rename_without_replacing(temporary, target)
+            files.publish(temporary, target)
         except FileExistsError:
             # NFS repeats a request whose answer was lost: the link that is "there already" may be this one.
             if not _is_same_file(temporary, target):
@@ -243,8 +230,8 @@ class DirectoryRemote:
         if found is None or not stat.S_ISREG(found.st_mode):
             return
         path = self._path(name)
-        path.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        files.unlink(path, missing_ok=True)
+        files.sync_folder(path.parent)
 
     def _list(self, prefix: str, after: str, limit: int) -> ObjectPage:
         self._check_root()
@@ -301,26 +288,26 @@ class DirectoryRemote:
             raise ObjectRefused(f"something that is not an object is in the place of {name}")
         if not overwrite:
             # Whoever linked it may have died before this; callers take "exists" for "stored".
-            _sync_folder(self._path(name).parent)
+            files.sync_folder(self._path(name).parent)
             raise ObjectExists(f"{name} is there already")
 
     def _make_folders(self, name: str) -> None:
         for folder in self._folders(name):
             try:
-                folder.mkdir()
+                files.make_folder(folder)
             except FileExistsError:
                 if not _is_real_folder(folder):
                     raise ObjectRefused(f"{folder} is in the way: it is not a folder") from None
                 if folder in self._synced_folders:
                     continue
             # Also for one that another process made: it may not have come this far.
-            _sync_folder(folder.parent)
+            files.sync_folder(folder.parent)
             self._synced_folders.add(folder)
 
     def _temporary(self) -> Path:
         folder = self._root / TEMPORARY_FOLDER
         with contextlib.suppress(FileExistsError):
-            folder.mkdir()
+            files.make_folder(folder)
         if not _is_real_folder(folder):
             raise Unreachable(f"{folder} is in the way: it is not a folder")
         if not self._swept:
@@ -373,27 +360,4 @@ def _sweep(folder: Path) -> None:
         # Another device may sweep at the same time, or may own the file: neither stops a put.
         with contextlib.suppress(OSError):
             if path.lstat().st_mtime < oldest:
-                path.unlink()
-
-
-def _sync_file(descriptor: int) -> None:
-    if sys.platform == "darwin":
-        import fcntl
-
-        # fsync on macOS stops at the drive's own cache; not every file system knows the stronger call.
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-            return
-    os.fsync(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    if sys.platform != "win32":  # folders cannot be opened there; NTFS journals their entries
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            _sync_file(descriptor)
-        except OSError as error:
-            if error.errno not in _NO_FOLDER_SYNC:  # some network mounts cannot, and write entries through
-                raise
-        finally:
-            os.close(descriptor)
+                files.unlink(path)

@@ -1,12 +1,13 @@
 """No byte of what a vault holds or knows is readable in its folder."""
 
 import base64
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import syncagent
+from syncagent import files
 from syncagent.cache import meta
 
 from .samples import DEVICE_NAME, PASSPHRASE, Home, content
@@ -77,19 +78,18 @@ async def test_nothing_is_readable_in_the_folder(home: Home, tmp_path: Path) -> 
 
 
 async def test_nothing_is_readable_while_content_is_sealed(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    home: Home, observed: Callable[[files.Observer], None]
 ) -> None:
     seen: set[str] = set()
-    real_fsync = os.fsync
     async with home.vault() as vault:
         secrets = await secrets_of(home, vault)
         notes = vault.namespace(NAMESPACE)
 
-        def fsync(descriptor: int) -> None:
-            seen.update(look(home.folder, secrets))
-            real_fsync(descriptor)
+        def spy(step: files.Step) -> None:
+            if step.act is files.Act.SYNC:
+                seen.update(look(home.folder, secrets))
 
-        monkeypatch.setattr(os, "fsync", fsync)
+        observed(spy)
         await notes.put(BLOB_ID, WORD * 100_000 + content(1, 2 << 20) + WORD)
         assert [name for name in seen if name.endswith(".tmp")], "it was looked at while it was written"
         look(home.folder, secrets)

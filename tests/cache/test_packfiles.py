@@ -1,11 +1,11 @@
 """Pack files: whole under their name or not there, and byte for byte what is sent."""
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from syncagent import files
 from syncagent.cache.packfiles import (
     PackFiles,
     pack_path,
@@ -17,6 +17,7 @@ from syncagent.crypto.keys import RootSecret, VaultKeys
 from syncagent.crypto.pack import ChunkCompressor, CompactChunk, PackOpener, check_pack, pack_id_of
 from syncagent.errors import CacheDamaged, CacheFull, ConfigError
 from syncagent.model import CHUNK_SIZE, ChunkId, PackId
+from tests.conftest import no_room
 
 from .samples import content
 
@@ -38,9 +39,9 @@ def compact(*pieces: bytes) -> list[CompactChunk]:
 
 
 def test_a_pack_file_is_the_pack_that_its_record_describes(tmp_path: Path) -> None:
-    with PackFiles(tmp_path, KEYS) as files:
-        records = [files.write(compact(*PIECES[:8])), files.write(compact(PIECES[8], b"text " * 99))]
-        files.keep()
+    with PackFiles(tmp_path, KEYS) as packs:
+        records = [packs.write(compact(*PIECES[:8])), packs.write(compact(PIECES[8], b"text " * 99))]
+        packs.keep()
     assert names(tmp_path) == sorted(record.id.hex() for record in records)
     opened: list[bytes] = []
     for record in records:
@@ -56,66 +57,68 @@ def test_a_pack_file_is_the_pack_that_its_record_describes(tmp_path: Path) -> No
 
 
 def test_leaving_without_keep_removes_everything(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), PackFiles(tmp_path, KEYS) as files:
-        files.write(compact(PIECES[0]))
-        files.write(compact(PIECES[1]))
+    with pytest.raises(KeyError), PackFiles(tmp_path, KEYS) as packs:
+        packs.write(compact(PIECES[0]))
+        packs.write(compact(PIECES[1]))
         assert len(names(tmp_path)) == 2
         raise KeyError
     assert names(tmp_path) == []
 
 
 def test_kept_files_can_still_be_abandoned(tmp_path: Path) -> None:
-    with PackFiles(tmp_path, KEYS) as files:
-        files.write(compact(PIECES[0]))
-        files.keep()
-    files.abandon()
+    with PackFiles(tmp_path, KEYS) as packs:
+        packs.write(compact(PIECES[0]))
+        packs.keep()
+    packs.abandon()
     assert names(tmp_path) == []
 
 
 def test_a_thread_that_outlives_its_put_leaves_no_file(tmp_path: Path) -> None:
-    files = PackFiles(tmp_path, KEYS)
+    packs = PackFiles(tmp_path, KEYS)
 
     def chunks() -> Iterator[CompactChunk]:
         yield from compact(PIECES[0])
-        files.abandon()
+        packs.abandon()
         assert names(tmp_path) == []
         yield from compact(PIECES[1])
 
     with pytest.raises(ConfigError):  # its temporary file is gone
-        files.write(chunks())
+        packs.write(chunks())
     with pytest.raises(RuntimeError, match="abandoned"):
-        files.write(compact(b"x"))
+        packs.write(compact(b"x"))
     assert names(tmp_path) == []
 
 
-def test_a_name_appears_when_its_content_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_appears_when_its_content_is_durable(
+    tmp_path: Path, observed: Callable[[files.Observer], None]
+) -> None:
     synced: list[str] = []
-    real_fsync = os.fsync
 
-    def fsync(descriptor: int) -> None:
-        real_fsync(descriptor)
-        synced.append(" ".join(names(tmp_path)))
+    def note(step: files.Step) -> None:
+        if step.is_done and step.act in (files.Act.SYNC, files.Act.SYNC_FOLDER):
+            synced.append(" ".join(names(tmp_path)))
 
-    monkeypatch.setattr(os, "fsync", fsync)
-    with PackFiles(tmp_path, KEYS) as files:
-        record = files.write(compact(b"x"))
-        files.keep()
+    observed(note)
+    with PackFiles(tmp_path, KEYS) as packs:
+        record = packs.write(compact(b"x"))
+        packs.keep()
     assert len(synced) == 2 and synced[0].endswith(".tmp") and synced[1] == record.id.hex()
 
 
-def test_nothing_is_synced_where_nothing_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(os, "fsync")
-    with PackFiles(tmp_path, KEYS) as files:
-        files.keep()
+def test_nothing_is_synced_where_nothing_was_written(
+    tmp_path: Path, observed: Callable[[files.Observer], None]
+) -> None:
+    steps: list[files.Step] = []
+    observed(steps.append)
+    with PackFiles(tmp_path, KEYS) as packs:
+        packs.keep()
+    assert steps == []
 
 
-def test_a_full_disk_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fsync(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(CacheFull), PackFiles(tmp_path, KEYS) as files:
-        files.write(compact(b"x"))
+def test_a_full_disk_leaves_no_file(tmp_path: Path, observed: Callable[[files.Observer], None]) -> None:
+    observed(no_room)
+    with pytest.raises(CacheFull), PackFiles(tmp_path, KEYS) as packs:
+        packs.write(compact(b"x"))
     with pytest.raises(CacheFull):
         store_pack_file(tmp_path, pack_id_of(b"data"), b"data")
     assert names(tmp_path) == []

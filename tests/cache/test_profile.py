@@ -3,11 +3,13 @@
 import os
 import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import syncagent
+from syncagent import files
 from syncagent.cache import meta, profile
 from syncagent.cache.profile import (
     Credential,
@@ -18,7 +20,6 @@ from syncagent.cache.profile import (
     publish_profile,
     read_slots,
     unlock_profile,
-    write_durably,
 )
 from syncagent.crypto.keys import RootSecret
 from syncagent.crypto.keyslot import FLOOR_KDF
@@ -32,6 +33,7 @@ from syncagent.errors import (
     VaultNotFound,
     WrongPassphrase,
 )
+from tests.conftest import no_room
 
 from .samples import PASSPHRASE, Home
 
@@ -246,16 +248,14 @@ async def test_a_vault_is_never_made_over_another(home: Home, tmp_path: Path) ->
         await create(home.folder, tmp_path / "elsewhere")
 
 
-def test_a_small_file_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_file_is_whole_or_as_it_was(
+    tmp_path: Path, observed: Callable[[files.Observer], None]
+) -> None:
     path = tmp_path / "file"
-    write_durably(path, b"before")
-
-    def fail(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fail)
+    files.write_file(path, b"before")
+    observed(no_room)
     with pytest.raises(CacheFull), profile.disk_errors():
-        write_durably(path, b"after")
+        files.write_file(path, b"after")
     assert path.read_bytes() == b"before"
 
 

@@ -62,17 +62,14 @@ def test_a_newer_schema_is_refused_and_untouched(home: Home) -> None:
     assert caught.value.todo  # and what its traceback holds on to is a closed connection
 
 
-def test_a_migration_is_all_or_nothing(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_migration_is_all_or_nothing(db: Database) -> None:
     before = tables(db)
     broken = EXTRA + "\nINSERT INTO missing VALUES (1);"
-    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, broken))
-    monkeypatch.setattr(schema, "SCHEMA", SCHEMA + 1)
     with pytest.raises(Exception, match="no such table"):
-        migrate(db)
+        migrate(db, (*schema.MIGRATIONS, broken))
     assert tables(db) == before
     assert db.scalar("PRAGMA user_version") == SCHEMA
-    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS[:-1], EXTRA))
-    migrate(db)
+    migrate(db, (*schema.MIGRATIONS, EXTRA))
     assert db.scalar("PRAGMA user_version") == SCHEMA + 1
     assert db.scalar("SELECT count(*) FROM extra") == 1
     assert meta.vault_id(db) == b"v" * 16, "what was there is there"
@@ -93,21 +90,18 @@ def test_a_migration_that_finds_the_disk_full_says_so(tmp_path: Path) -> None:
     small.close()
 
 
-def test_two_processes_that_migrate_at_once_migrate_once(
-    db: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, EXTRA))
-    monkeypatch.setattr(schema, "SCHEMA", SCHEMA + 1)
+def test_two_processes_that_migrate_at_once_migrate_once(db: Database) -> None:
+    migrations = (*schema.MIGRATIONS, EXTRA)
 
     class Late(Database):
         def execute(self, sql: str, parameters: object = ()) -> int:
             if sql == "BEGIN IMMEDIATE":
-                migrate(db)  # the other process comes first
+                migrate(db, migrations)  # the other process comes first
             return super().execute(sql)
 
     late = Late(db.path, KEY)
     late.open()
-    migrate(late)
+    migrate(late, migrations)
     assert late.scalar("SELECT count(*) FROM extra") == 1
     late.close()
 

@@ -1,16 +1,18 @@
 """Getting a blob into a file: complete or not at all, and nothing replaced unasked."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
+from syncagent import files
 from syncagent.cli.outfile import OutFile
 from syncagent.cli.output import OutputError
 from syncagent.errors import CacheDamaged
 from syncagent.reader import BlobReader
 from tests.cli.shell import Shell
+from tests.conftest import no_room
 
 
 @pytest.fixture
@@ -93,11 +95,8 @@ def test_without_hard_links_nothing_is_replaced_either(
     assert names_in(tmp_path) == ["a", "b"]
 
 
-def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+def test_a_full_disk_is_told(tmp_path: Path, observed: Callable[[files.Observer], None]) -> None:
+    observed(no_room)
     with pytest.raises(OutputError, match="No space left"), OutFile(tmp_path / "a").written():
         pass
     assert names_in(tmp_path) == []

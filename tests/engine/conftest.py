@@ -4,7 +4,7 @@ Tables of bad input run on one backend each, for what they try is not asynchrono
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 import syncagent
+from syncagent import files
 from syncagent.cache.profile import Credential, Profile, open_slots, read_slots
 from syncagent.crypto.keys import RootSecret
 from syncagent.remote.memory import MemoryStore, named_store
@@ -58,7 +59,8 @@ def world(template: World, tmp_path: Path) -> World:
 
 
 @pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[PackDisk]:
-    disk = PackDisk(monkeypatch)
+def disk(observed: Callable[[files.Observer], None]) -> Iterator[PackDisk]:
+    disk = PackDisk()
+    observed(disk)
     yield disk
     disk.release()

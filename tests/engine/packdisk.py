@@ -1,18 +1,16 @@
 """The disk under pack files, led by a test: it holds what is to be made durable, or is full."""
 
-import os
 import threading
-from pathlib import Path
 
 import anyio
-import pytest
+
+from syncagent import files
 
 
 class PackDisk:
-    """Holds or fails the fsync of pack files under their temporary names."""
+    """An observer that holds or fails the fsync of pack files under their temporary names."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._fsync = os.fsync
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._go_on = threading.Event()
         self._go_on.set()
@@ -20,7 +18,6 @@ class PackDisk:
         self.begun = 0
         self.fails_at = -1
         self.is_folder_broken = False
-        monkeypatch.setattr(os, "fsync", self._hooked)
 
     def hold(self, after: int = 0) -> None:
         """Hold every pack but the first `after`, until `release`."""
@@ -37,15 +34,15 @@ class PackDisk:
                 await anyio.sleep(0.001)
         await anyio.wait_all_tasks_blocked()
 
-    def _hooked(self, descriptor: int) -> None:
-        path = Path(f"/proc/self/fd/{descriptor}").readlink()
-        if path.name == "packs" and self.is_folder_broken:
+    def __call__(self, step: files.Step) -> None:
+        if step.is_done:
+            return
+        if step.act is files.Act.SYNC_FOLDER and step.path.name == "packs" and self.is_folder_broken:
             raise OSError(28, "No space left on device")
-        if path.suffix == ".tmp":
+        if step.act is files.Act.SYNC and step.path.suffix == ".tmp":
             with self._lock:
                 self.begun += 1
                 number = self.begun
             assert number <= self._free or self._go_on.wait(30)
             if number == self.fails_at:
                 raise OSError(28, "No space left on device")
-        self._fsync(descriptor)

@@ -14,6 +14,7 @@ import anyio.from_thread
 import pytest
 
 import syncagent.remote.directory as directory
+from syncagent import files
 from syncagent.errors import (
     BadResponse,
     ConfigError,
@@ -29,7 +30,7 @@ from syncagent.errors import (
 )
 from syncagent.remote.base import FileSlice, read_piece
 from syncagent.remote.directory import TEMPORARY_FOLDER, DirectoryRemote
-from syncagent.remote.rename import rename_without_replacing
+from syncagent.rename import rename_without_replacing
 
 pytestmark = pytest.mark.anyio
 
@@ -163,15 +164,16 @@ async def test_a_read_only_root_is_forbidden(remote: DirectoryRemote, root: Path
 async def test_errors_of_the_system_are_translated(
     remote: DirectoryRemote,
     root: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    observed: Callable[[files.Observer], None],
     number: int | None,
     kind: type[RemoteError],
 ) -> None:
-    def failing(descriptor: int) -> None:
-        raise OSError(number, "made up") if number is not None else OSError("made up")
+    def failing(step: files.Step) -> None:
+        if step.act in (files.Act.SYNC, files.Act.SYNC_FOLDER):
+            raise OSError(number, "made up") if number is not None else OSError("made up")
 
     await remote.put("vault", b"v")
-    monkeypatch.setattr(directory, "_sync_file", failing)
+    observed(failing)
     with pytest.raises(kind) as caught:
         await remote.put(PACK, b"p")
     assert isinstance(caught.value.__cause__, OSError)
@@ -298,19 +300,18 @@ class Killed(BaseException):
     """Stands for the process ending: no clean-up of ours may be counted on."""
 
 
-@pytest.mark.parametrize("step", ["hardlink_to", "open", "mkdir"])
+@pytest.mark.parametrize("act", [files.Act.LINK, files.Act.CREATE, files.Act.WRITE, files.Act.MAKE_FOLDER])
 async def test_a_crash_before_the_link_leaves_nothing_visible(
-    remote: DirectoryRemote, root: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    remote: DirectoryRemote, root: Path, observed: Callable[[files.Observer | None], None], act: files.Act
 ) -> None:
-    with monkeypatch.context() as patches:
-
-        def kill(*_args: object, **_kwargs: object) -> None:
+    def kill(step: files.Step) -> None:
+        if step.act in (act, files.Act.UNLINK):
             raise Killed
 
-        patches.setattr(Path, step, kill)
-        patches.setattr(Path, "unlink", kill)
-        with pytest.raises(Killed):
-            await remote.put(PACK, b"p")
+    observed(kill)
+    with pytest.raises(Killed):
+        await remote.put(PACK, b"p")
+    observed(None)
     again = DirectoryRemote(root)
     assert await names(again) == []
     with pytest.raises(ObjectNotFound):
@@ -320,15 +321,16 @@ async def test_a_crash_before_the_link_leaves_nothing_visible(
 
 
 async def test_a_crash_after_the_link_leaves_the_whole_object(
-    remote: DirectoryRemote, root: Path, monkeypatch: pytest.MonkeyPatch
+    remote: DirectoryRemote, root: Path, observed: Callable[[files.Observer | None], None]
 ) -> None:
-    def kill(*_args: object, **_kwargs: object) -> None:
-        raise Killed
+    def kill(step: files.Step) -> None:
+        if step.act is files.Act.UNLINK:
+            raise Killed
 
-    with monkeypatch.context() as patches:
-        patches.setattr(Path, "unlink", kill)
-        with pytest.raises(Killed):
-            await remote.put(PACK, b"p")
+    observed(kill)
+    with pytest.raises(Killed):
+        await remote.put(PACK, b"p")
+    observed(None)
     assert len(temporary_files(root)) == 1
     again = DirectoryRemote(root)
     with pytest.raises(ObjectExists):
@@ -347,18 +349,15 @@ async def test_what_crashes_left_is_swept_after_a_day(remote: DirectoryRemote, r
 
 
 async def test_file_and_folders_are_synced_before_put_returns(
-    remote: DirectoryRemote, root: Path, monkeypatch: pytest.MonkeyPatch
+    remote: DirectoryRemote, root: Path, observed: Callable[[files.Observer], None]
 ) -> None:
     synced: list[str] = []
-    real_fsync = os.fsync
 
-    def fsync(descriptor: int) -> None:
-        synced.append(os.path.relpath(Path(f"/proc/self/fd/{descriptor}").readlink(), root))
-        real_fsync(descriptor)
+    def note(step: files.Step) -> None:
+        if step.is_done and step.act in (files.Act.SYNC, files.Act.SYNC_FOLDER):
+            synced.append(os.path.relpath(step.path, root))
 
-    if not Path("/proc/self/fd").exists():
-        pytest.skip("descriptors have no names here")
-    monkeypatch.setattr(os, "fsync", fsync)
+    observed(note)
     (root / "journal").mkdir()  # by another process, which may have died before its fsync
     await remote.put(BATCH, b"b")
     file, *folders = synced
@@ -441,7 +440,7 @@ async def test_without_both_nothing_is_stored(
     remote: DirectoryRemote, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "hardlink_to", fail_with(errno.EPERM))
-    monkeypatch.setattr(directory, "rename_without_replacing", fail_with(errno.EINVAL))
+    monkeypatch.setattr(files, "rename_without_replacing", fail_with(errno.EINVAL))
     with pytest.raises(UnsupportedByRemote):
         await remote.put(PACK, b"p")
     assert await names(remote) == []
