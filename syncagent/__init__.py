@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from syncagent.errors import (
         AgentNotRunning,
+        AppendOnly,
         BadResponse,
         BlobExists,
         BlobNotFound,
@@ -107,6 +108,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AgentNotRunning": "syncagent.errors",
     "Alarm": "syncagent.model",
+    "AppendOnly": "syncagent.errors",
     "Arrival": "syncagent.model",
     "BadResponse": "syncagent.errors",
     "Blob": "syncagent.model",
@@ -184,6 +186,7 @@ __all__ = [
     "FLOOR_KDF",
     "AgentNotRunning",
     "Alarm",
+    "AppendOnly",
     "Arrival",
     "BadResponse",
     "Blob",

@@ -7,17 +7,16 @@ The home is `SYNCAGENT_HOME`, else the platform's folder for a user's data.
 """
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from syncagent.errors import ConfigError, InvalidName
+from syncagent.names import is_vault_name
 
 HOME_VARIABLE = "SYNCAGENT_HOME"
 DEFAULT_VAULT = "default"
 
-_VAULT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _TODO = f"set {HOME_VARIABLE} to an absolute path"
 
 
@@ -38,7 +37,7 @@ class Home:
 
 def check_vault_name(name: str) -> str:
     """The name itself, or `InvalidName`. It becomes a folder's name, so it can never be a path."""
-    if not _VAULT_NAME.fullmatch(name):
+    if not is_vault_name(name):
         raise InvalidName(
             f"{name[:80]!r} is not a vault name",
             todo="use 1 to 64 of a-z 0-9 . _ - and begin with a letter or digit",

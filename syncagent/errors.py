@@ -14,7 +14,9 @@
     │   ├── TransientRemoteError                           the whole sync backs off, nothing is counted
     │   │   ├── Unreachable · RateLimited · Withheld
     │   ├── RemoteStopped                                  the sync stops until the user acts
-    │   │   ├── Unauthorized · Forbidden · QuotaExceeded · CertificateRejected
+    │   │   ├── Unauthorized · QuotaExceeded · CertificateRejected
+    │   │   ├── Forbidden
+    │   │   │   ├── AppendOnly
     │   ├── ObjectError                                    one object
     │   │   ├── ObjectNotFound · ObjectExists · ObjectRefused · BadResponse
     │   └── UnsupportedByRemote
@@ -222,6 +224,12 @@ class Unauthorized(RemoteStopped):
 
 class Forbidden(RemoteStopped):
     """The token does not allow this."""
+
+
+class AppendOnly(Forbidden):
+    """The token may add objects but neither delete nor overwrite them. What was to go is still there."""
+
+    default_todo = "nothing has to be done; a token that may delete frees the room"
 
 
 class QuotaExceeded(RemoteStopped):

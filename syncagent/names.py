@@ -21,6 +21,7 @@ SNAPSHOTS = "snapshots/"
 
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _INTERNAL_NAMESPACE = re.compile(r"\.[a-z0-9][a-z0-9._-]{0,62}")
+_VAULT = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _OBJECT = re.compile(
     r"vault"
     r"|(?:keys|devices|snapshots)/[0-9a-f]{32}"
@@ -43,6 +44,11 @@ def check_namespace(name: str) -> str:
 def is_namespace(name: str) -> bool:
     """Whether a name may stand in a journal: a user's namespace or an internal one."""
     return bool(_NAMESPACE.fullmatch(name) or _INTERNAL_NAMESPACE.fullmatch(name))
+
+
+def is_vault_name(name: str) -> bool:
+    """Whether a vault may be called so, here or at a server: never a path, a query or two spellings."""
+    return bool(_VAULT.fullmatch(name))
 
 
 def check_blob_id(blob_id: str) -> str:

@@ -16,7 +16,7 @@ BELOW: dict[str, set[str]] = {
     "files": {"rename"},
     "names": {"errors"},
     "model": {"errors"},
-    "config": {"errors"},
+    "config": {"names", "errors"},
     "crypto": {"names", "model", "errors"},
     "cache": {"files", "crypto", "names", "model", "errors", "times"},
     "journal": {"crypto", "names", "model", "errors"},
@@ -54,7 +54,7 @@ HOMES = {
     "sqlcipher3": "cache/db.py",
     "cryptography": "crypto/",
     "zstandard": "crypto/",
-    "httpx": "remote/http.py",
+    "httpx": "remote/http/client.py",
     "click": "cli/",
     "rich": "cli/",
     "threading": "cache/commit.py",  # one lock; threads themselves come from anyio

@@ -15,6 +15,7 @@ NAMES = [
     "FLOOR_KDF",
     "AgentNotRunning",
     "Alarm",
+    "AppendOnly",
     "Arrival",
     "BadResponse",
     "Blob",

@@ -72,6 +72,7 @@ CODES: dict[type[SyncAgentError], int] = {
     errors.RemoteStopped: NEEDS_USER,
     errors.Unauthorized: NEEDS_USER,
     errors.Forbidden: NEEDS_USER,
+    errors.AppendOnly: NEEDS_USER,
     errors.QuotaExceeded: NEEDS_USER,
     errors.CertificateRejected: NEEDS_USER,
     errors.ObjectError: FAILED,
