@@ -56,12 +56,17 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What was asked, for telling what went wrong. `what` begins a sentence: "putting packs/…"."""
+    """What was asked, for telling what went wrong.
+
+    `what` begins a sentence ("putting packs/…"); `reads` and `stores` tell whether it is about one
+    object, and `creates` that nothing of its name was to be there.
+    """
 
     what: str
     vault: str | None = None
-    is_put: bool = False
-    is_object: bool = False
+    reads: bool = False
+    stores: bool = False
+    creates: bool = False
 
 
 class _Problem(msgspec.Struct):
@@ -87,12 +92,8 @@ class _Changes(msgspec.Struct):
     cursor: Annotated[str, msgspec.Meta(pattern=f"^[!-~]{{1,{MAX_CURSOR}}}$")]
 
 
-class _Vault(msgspec.Struct):
-    name: Annotated[str, msgspec.Meta(max_length=64)]
-
-
 class _Vaults(msgspec.Struct):
-    vaults: Annotated[list[_Vault], msgspec.Meta(max_length=MAX_VAULTS)]
+    vaults: Annotated[list[str], msgspec.Meta(max_length=MAX_VAULTS)]
 
 
 def quoted(text: str) -> str:
@@ -127,15 +128,15 @@ def failure(call: Call, answer: Answer, now: float) -> RemoteError:
                 f"{call.what}: the remote has no vault {quoted(call.vault or '')}",
                 todo="check the remote's address, and whether the vault was removed there",
             )
-        case 404 if call.is_object and not _is_page(answer):
+        case 404 if call.reads and not _is_page(answer):
             return ObjectNotFound(f"{call.what}: it is not at the remote")
         case 408 | 425:
             return Unreachable(what, retry_after_s=retry_after_s)
         case 429:
             return RateLimited(what, retry_after_s=retry_after_s)
-        case 412 if call.is_put:
+        case 412 if call.creates:
             return ObjectExists(f"{call.what}: it is there already")
-        case 400 | 413 | 422 if call.is_put:
+        case 400 | 409 | 413 | 422 if call.stores:
             return ObjectRefused(what)
         case 507:
             return QuotaExceeded(f"{what} (vault {quoted(call.vault)})" if call.vault else what)
@@ -151,9 +152,14 @@ def failure(call: Call, answer: Answer, now: float) -> RemoteError:
 
 
 def check_length(answer: Answer, size: int, what: str) -> None:
-    """Refuse a body of another length than was announced or asked for (`BadResponse`)."""
+    """Refuse a body of another length than was announced or asked for (`BadResponse`).
+
+    One whose end was the end of the connection is refused too: nobody can tell whether that was all.
+    """
     announced = answer.headers.get("Content-Length")
-    if len(answer.body) != size or (announced is not None and announced != str(size)):
+    if announced is None and "chunked" not in answer.headers.get("Transfer-Encoding", "").lower():
+        raise BadResponse(f"{what}: the remote does not say how many bytes it gives")
+    if len(answer.body) != size or announced not in (None, str(size)):
         raise BadResponse(f"{what}: {len(answer.body)} bytes came, not {size}")
 
 
@@ -208,7 +214,7 @@ def read_cursor(answer: Answer) -> str:
 
 def read_vaults(answer: Answer) -> list[str]:
     """The names of a token's vaults, in order."""
-    found = [vault.name for vault in _decoded(answer, _Vaults).vaults]
+    found = _decoded(answer, _Vaults).vaults
     if not all(is_vault_name(name) for name in found):
         raise BadResponse("the remote lists a vault whose name cannot be one")
     return sorted(set(found))

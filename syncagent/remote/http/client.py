@@ -10,7 +10,7 @@ redirect, keeps a cookie, decompresses, or adds credentials of its own.
 import contextlib
 import ssl
 import urllib.request
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,9 +32,9 @@ from syncagent.remote.http.answers import MAX_PROBLEM_BYTES, Answer, quoted
 
 MAX_CONNECTIONS = 16
 """Eight transfers, a long poll, and some calls of commands beside them: none waits for another."""
-IDLE_S = 4.0
-"""Age at which an idle connection is given up: servers close theirs after five seconds and more, and
-a request on its way meanwhile would fail."""
+IDLE_S = 15.0
+"""Age at which an idle connection is given up: before most servers and proxies close theirs, for a request
+on its way meanwhile would fail. Few are left to be found dead when a laptop wakes."""
 
 _SMALL = 4096
 _ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "BAD_CERT")
@@ -176,14 +176,10 @@ class HttpClient:
             method,
             self.address.api + path,
             params=query,
-            headers={**self._headers, **(headers or {})},
-            stream=None if body is None else _BodyStream(body),
+            headers={**self._headers, **(headers or {}), **_length(body)},
+            content=None if body is None else read_pieces(body),
             extensions={"timeout": self._phases(extra_read_s)},
         )
-        if body is not None:
-            request.headers["Content-Length"] = str(body_size(body))
-        elif method == "PUT":
-            request.headers["Content-Length"] = "0"
         with translated(self.address.origin):
             response = await self._transport.handle_async_request(request)
             try:
@@ -259,19 +255,28 @@ async def _answer(response: httpx.Response, *, is_head: bool, most_bytes: int) -
     length = headers.get("Content-Length", "")
     if is_success and length.isdecimal() and int(length[:20]) > limit:
         raise BadResponse(f"the remote announces {length[:20]} bytes, {limit} are allowed")
-    body = _Collected()
+    body = await _body(response, limit)
+    if is_success and len(body) > limit:
+        raise BadResponse(f"the remote answers with more than {limit} bytes")
+    return Answer(response.status_code, headers, body[:limit])
+
+
+async def _body(response: httpx.Response, limit: int) -> bytes:
+    """The body. One longer than `limit` is given longer than that, not whole, and its connection closed."""
     assert isinstance(response.stream, httpx.AsyncByteStream)
-    async with contextlib.aclosing(aiter(response.stream)) as parts:  # type: ignore[type-var]
-        async for part in parts:
+    body = _Collected()
+    try:
+        async for part in response.stream:
+            if body.size > limit:
+                continue  # what had arrived before the connection was closed
             body.add(part)
             if body.size > limit:
-                if is_success:
-                    raise BadResponse(f"the remote answers with more than {limit} bytes")
-                break  # of the text of an error the beginning will do
-    if is_success and not length and "chunked" not in headers.get("Transfer-Encoding", "").lower():
-        # Its end was the end of the connection: nobody can tell whether that was all.
-        raise BadResponse("the remote does not say how long its answer is")
-    return Answer(response.status_code, headers, body.joined()[:limit])
+                # Not left by `break`: the generators below would stay as they are, unfinished.
+                await response.aclose()
+    except httpx.TransportError:
+        if body.size <= limit:
+            raise
+    return body.joined()
 
 
 class _Collected:
@@ -300,14 +305,9 @@ class _Collected:
             self._small.clear()
 
 
-class _BodyStream(httpx.AsyncByteStream):
-    """A body that httpx reads a piece at a time."""
-
-    def __init__(self, body: Body) -> None:
-        self._body = body
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return read_pieces(self._body)
+def _length(body: Body | None) -> dict[str, str]:
+    """Without this header a body of unknown end would go out in the chunked coding."""
+    return {} if body is None else {"Content-Length": str(body_size(body))}
 
 
 def _tls_context(access: Access) -> ssl.SSLContext:

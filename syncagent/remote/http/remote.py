@@ -75,7 +75,8 @@ class HttpRemote:
             "PUT", self._object(name), headers=headers, body=body, most_bytes=MAX_JSON_BYTES
         )
         if answer.status not in (200, 201, 204):
-            raise self._failure(Call(f"putting {name}", self._vault, is_put=True, is_object=True), answer)
+            call = Call(f"putting {name}", self._vault, stores=True, creates=not overwrite)
+            raise self._failure(call, answer)
 
     async def get(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         """See `Remote.get`. What is longer than an object of this name may be is not read to its end."""
@@ -117,7 +118,7 @@ class HttpRemote:
         answer = await self._client.request("DELETE", self._object(name), most_bytes=MAX_JSON_BYTES)
         if answer.status in (200, 204):
             return
-        error = self._failure(Call(f"deleting {name}", self._vault, is_object=True), answer)
+        error = self._failure(Call(f"deleting {name}", self._vault, reads=True), answer)
         if not isinstance(error, ObjectNotFound):
             raise error
 
@@ -159,7 +160,7 @@ class HttpRemote:
         return failure(call, answer, self._now())
 
     def _object_failure(self, name: str, what: str, answer: Answer) -> Exception:
-        error = self._failure(Call(what, self._vault, is_object=True), answer)
+        error = self._failure(Call(what, self._vault, reads=True), answer)
         # Its own object is what tells whether a vault is there; the absence of others says less.
         if name == VAULT and type(error) is RemoteStopped:
             return ObjectNotFound(str(error))
