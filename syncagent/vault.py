@@ -29,7 +29,7 @@ from syncagent.crypto.recovery import new_recovery_code, recovery_bytes
 from syncagent.engine.context import PACKS_UNDER_WAY, Context
 from syncagent.engine.engine import Engine
 from syncagent.engine.gate import TRANSFERS, TransferGate
-from syncagent.engine.loop import BackgroundSync
+from syncagent.engine.loop import BackgroundSync, RoundListener
 from syncagent.engine.records import check_vault
 from syncagent.engine.report import Listener
 from syncagent.errors import ConfigError, RemoteRolledBack, VaultNotFound
@@ -48,6 +48,7 @@ def open_vault(
     background: bool = False,
     remote: Remote | None = None,
     transfers: int = TRANSFERS,
+    on_round: RoundListener | None = None,
     now: Callable[[], float] = time.time,
     random: Callable[[], float] = dice.random,
 ) -> "Vault":
@@ -60,10 +61,14 @@ def open_vault(
         passphrase: or
         recovery_code: what opens a key slot.
         background: sync by itself for as long as the vault is open: at once, soon after each change
-            here or at the remote, and every 10 to 30 s; `status` tells how it goes. Leaving does not
-            wait for what is not sent yet (`barrier` does).
+            here or at the remote, and every 10 to 30 s, or up to 5 minutes with a remote that tells of
+            changes; `status` tells how it goes. Leaving does not wait for what is not sent yet
+            (`barrier` does).
         remote: used instead of the vault's own URL; the vault closes it. For your own kind of remote.
         transfers: most objects under way at once, 1 to 8.
+        on_round: with `background`, told how each round ended: the report, or the error that stopped it
+            (`VaultInUse`: another process syncs, and is waited for). Called from the event loop; must
+            not block.
         now: Unix time in seconds.
         random: a float in [0, 1), for the jitter of retries.
 
@@ -81,6 +86,7 @@ def open_vault(
         background=background,
         remote=remote,
         transfers=transfers,
+        on_round=on_round,
         now=now,
         random=random,
     )
@@ -97,6 +103,7 @@ class Vault:
         background: bool = False,
         remote: Remote | None = None,
         transfers: int = TRANSFERS,
+        on_round: RoundListener | None = None,
         now: Callable[[], float] = time.time,
         random: Callable[[], float] = dice.random,
     ) -> None:
@@ -105,6 +112,7 @@ class Vault:
         self._is_background = background
         self._given_remote = remote
         self._transfers = transfers
+        self._on_round = on_round
         self._now = now
         self._random = random
         self._ctx: Context | None = None
@@ -125,7 +133,7 @@ class Vault:
             raise
         self._engine = Engine(self._ctx, self._open_remote, TransferGate(self._transfers))
         if self._is_background:
-            self._loop = BackgroundSync(self._ctx, self._engine)
+            self._loop = BackgroundSync(self._ctx, self._engine, on_round=self._on_round)
             self._engine.tell_changes(self._loop.change)
             self._tasks = anyio.create_task_group()
             await self._tasks.__aenter__()
@@ -338,6 +346,8 @@ class Vault:
                 await remote.aclose()
         await ctx.cache.write(partial(meta.put, key=meta.REMOTE, value=url))
         await engine.aclose()  # the next round opens the new one
+        if self._loop is not None:
+            self._loop.move()
 
     def parts(self) -> tuple[Context, Engine]:
         """The vault's inside, for the package's own use. `ConfigError` when it is not open."""

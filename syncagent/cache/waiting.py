@@ -113,6 +113,7 @@ def retry(db: Database, namespace: str | None = None, blob_id: str | None = None
     if namespace is None:
         for key in (meta.SYNC_FAILURES, meta.NEXT_SYNC_AT):
             meta.put(db, key, None)
+    meta.put(db, meta.RETRIES_ASKED, (meta.find_int(db, meta.RETRIES_ASKED) or 0) + 1)
     return changed
 
 
@@ -130,6 +131,14 @@ def unpublished(db: Database, until: Mark) -> Unpublished:
     )
     assert row is not None
     return Unpublished(*row)
+
+
+def is_upload_due(db: Database, now_ms: int) -> bool:
+    """Whether the next sync has something to send."""
+    found = db.scalar(
+        "SELECT 1 FROM upload WHERE batch_seq IS NULL AND next_attempt_at <= ? LIMIT 1", (now_ms,)
+    )
+    return found is not None
 
 
 def has_far_times(db: Database, now_ms: int) -> bool:

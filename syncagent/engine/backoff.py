@@ -10,6 +10,8 @@ STOPPED_S = 600.0
 """Before a stopped sync is tried again by itself: someone may have acted elsewhere, such as at the server."""
 INTERVAL_FIRST_S = 10.0
 INTERVAL_MOST_S = 30.0
+WATCHED_MOST_S = 300.0
+"""While the remote's watch works: a sync finds what it kept to itself, and tries again what is due."""
 BREAKER_FAILURES = 3
 """Failed syncs in a row after which the background loop only asks whether the remote is there."""
 
@@ -24,11 +26,13 @@ def sync_delay_s(failures: int, random: float, retry_after_s: float | None = Non
     return max(delay, min(retry_after_s or 0.0, RETRY_AFTER_MOST_S))
 
 
-def interval_s(before_s: float, *, was_active: bool, has_failed: bool) -> float:
+def interval_s(
+    before_s: float, *, was_active: bool, has_failed: bool, most_s: float = INTERVAL_MOST_S
+) -> float:
     """From one background sync to the next: short after activity, longer while there is nothing to do."""
     if has_failed:
         return min(before_s * 1.5, INTERVAL_MOST_S)
-    return INTERVAL_FIRST_S if was_active else min(before_s * 1.3, INTERVAL_MOST_S)
+    return INTERVAL_FIRST_S if was_active else min(before_s * 1.3, most_s)
 
 
 def blob_delay_s(failures: int, random: float, max_retries: int) -> float:

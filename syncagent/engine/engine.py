@@ -142,15 +142,18 @@ class Engine:
         if self._on_change is not None:
             self._on_change()
 
-    async def probe(self) -> bool:
-        """Whether the remote answers at all: one small question. A failure is noted as a sync's is."""
+    async def probe(self) -> None:
+        """Ask the remote one small question; any answer will do.
+
+        Raises:
+            RemoteError: it does not answer. That is noted as a sync's failure is.
+        """
         try:
-            with contextlib.suppress(ObjectError):  # any answer will do
+            with contextlib.suppress(ObjectError):
                 await (await self.remote()).head(names.VAULT)
         except RemoteError as exc:
             await self._note_failure(exc, Tally())
-            return False
-        return True
+            raise
 
     async def aclose(self) -> None:
         """Close the remote."""

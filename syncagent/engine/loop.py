@@ -1,40 +1,42 @@
 """The background loop of an open vault: one sync after another, for as long as the vault is open.
 
-    a sync → wait 10 to 30 s, less after activity; a local change or the remote's watch ends the wait
+    a sync → wait 10 to 30 s, or up to 5 minutes while the remote is watched; any change ends the wait
     it failed → wait as long as the failure asks for; local changes do not end that wait
     three failed in a row → only a probe runs, until it succeeds or the user resumes
 
-How many failed is kept in the cache, so that a restart, a sync by hand and `retry` count too.
+How many failed is kept in the cache, so that a restart, a sync by hand and `retry` count too. Who tells of
+changes: `watch.py`.
 """
 
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
 
 from syncagent.cache import meta
 from syncagent.cache.db import Database
-from syncagent.engine.backoff import BREAKER_FAILURES, INTERVAL_FIRST_S, RETRY_AFTER_MOST_S, interval_s
+from syncagent.engine.backoff import (
+    BREAKER_FAILURES,
+    INTERVAL_FIRST_S,
+    INTERVAL_MOST_S,
+    RETRY_AFTER_MOST_S,
+    WATCHED_MOST_S,
+    interval_s,
+)
 from syncagent.engine.context import Context
 from syncagent.engine.engine import Engine
-from syncagent.errors import SyncAgentError, UnsupportedByRemote, VaultInUse
+from syncagent.engine.watch import GATHER_S, LocalWatch, RemoteWatch, Wait, wait_for
+from syncagent.errors import SyncAgentError, VaultInUse
+from syncagent.model import SyncReport
 
-WATCH_S = 50.0
-"""One long poll: shorter than what proxies and NATs usually allow a silent connection."""
-GATHER_S = 0.2
-"""After a change, so that a burst of puts goes out together."""
+IN_USE_S = 0.5
+"""Before the lock is tried again that another process holds for its own sync."""
 
-Wait = Callable[[anyio.Event, float], Awaitable[bool]]
-"""Waits for the event, at most so many seconds; whether it came."""
-
-
-async def wait_for(event: anyio.Event, seconds: float) -> bool:
-    """Wait for an event, at most so many seconds; whether it came."""
-    with anyio.move_on_after(seconds):
-        await event.wait()
-    return event.is_set()
+RoundListener = Callable[[SyncReport | SyncAgentError], None]
+"""Told how each round ended; from the event loop, must not block."""
 
 
 class BackgroundSync:
@@ -43,15 +45,29 @@ class BackgroundSync:
     Args:
         ctx: the open vault.
         engine: runs the rounds.
-        wait: for tests.
+        wait: for tests, as `clock` is.
+        on_round: told how each round ended.
     """
 
-    def __init__(self, ctx: Context, engine: Engine, wait: Wait = wait_for) -> None:
+    def __init__(
+        self,
+        ctx: Context,
+        engine: Engine,
+        wait: Wait = wait_for,
+        *,
+        on_round: RoundListener | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._ctx = ctx
         self._engine = engine
         self._wait = wait
+        self._on_round = on_round
         self._changed = anyio.Event()
         self._resumed = anyio.Event()
+        self._remote_watch = RemoteWatch(
+            ctx, engine.remote, tell=self.change, back=self.resume, wait=wait, clock=clock
+        )
+        self._local_watch = LocalWatch(ctx, changed=self.change, resume=self._resume, wait=wait)
 
     def change(self) -> None:
         """Something was put or deleted here, or has come to the remote: the next sync is now."""
@@ -62,18 +78,37 @@ class BackgroundSync:
         self._resumed.set()
         self._changed.set()
 
+    def move(self) -> None:
+        """The vault has another remote from now on."""
+        self._remote_watch.renew()
+        self.resume()
+
     async def run(self) -> None:
         """Sync, wait, and again."""
         async with anyio.create_task_group() as group:
-            group.start_soon(self._watch)
+            group.start_soon(self._remote_watch.run)
+            group.start_soon(self._local_watch.run)
             await self._sync_on()
+
+    def _resume(self, was_asleep: bool) -> None:
+        if was_asleep:
+            self._remote_watch.renew()
+        self.resume()
 
     async def _sync_on(self) -> None:
         pause_s = INTERVAL_FIRST_S
         while True:
             self._changed, self._resumed = anyio.Event(), anyio.Event()
             turn = await self._turn()
-            pause_s = interval_s(pause_s, was_active=turn.was_active, has_failed=turn.has_failed)
+            if turn.is_in_use:
+                await self._wait(self._resumed, IN_USE_S)
+                continue
+            if turn.has_news:
+                self._remote_watch.note_news()
+            most_s = WATCHED_MOST_S if self._remote_watch.is_alive else INTERVAL_MOST_S
+            pause_s = interval_s(
+                pause_s, was_active=turn.was_active, has_failed=turn.has_failed, most_s=most_s
+            )
             if turn.has_failed:
                 # Bounded: the clock may have been set back since the time was noted.
                 await self._wait(self._resumed, max(pause_s, min(turn.backoff_s, RETRY_AFTER_MOST_S)))
@@ -82,46 +117,44 @@ class BackgroundSync:
 
     async def _turn(self) -> "_Turn":
         """One round, or a probe while the breaker is open."""
-        report = None
-        # The engine has noted what failed, with the time of the next attempt.
+        try:
+            if (await self._health()).failures >= BREAKER_FAILURES:
+                await self._engine.probe()
+            report = await self._engine.sync()
+        except VaultInUse as exc:
+            self._tell(exc)
+            return _Turn(is_in_use=True)
+        except SyncAgentError as exc:  # the engine has noted it, with the time of the next attempt
+            self._tell(exc)
+            return await self._failed()
+        self._tell(report)
+        has_news = bool(report.fetched or report.arrivals)
+        return _Turn(
+            was_active=has_news or bool(report.sent or report.failed or report.alarms), has_news=has_news
+        )
+
+    async def _failed(self) -> "_Turn":
+        backoff_s = 0.0
         with contextlib.suppress(SyncAgentError):
-            try:
-                if (await self._health()).failures < BREAKER_FAILURES or await self._engine.probe():
-                    report = await self._engine.sync()
-            except VaultInUse:
-                return _Turn()  # another process does it
-        if report is not None:
-            return _Turn(was_active=bool(report.sent or report.fetched or report.failed or report.alarms))
-        with contextlib.suppress(SyncAgentError):
-            return _Turn(
-                has_failed=True,
-                backoff_s=(await self._health()).next_sync_ms / 1000 - self._ctx.now(),
-            )
-        return _Turn(has_failed=True)
+            backoff_s = (await self._health()).next_sync_ms / 1000 - self._ctx.now()
+        return _Turn(has_failed=True, backoff_s=backoff_s)
+
+    def _tell(self, outcome: SyncReport | SyncAgentError) -> None:
+        if self._on_round is not None:
+            self._on_round(outcome)
 
     async def _health(self) -> "_Health":
         return await self._ctx.cache.read(_health)
 
-    async def _watch(self) -> None:
-        cursor: str | None = None
-        while True:
-            try:
-                found = await (await self._engine.remote()).wait_for_change(cursor, WATCH_S)
-            except UnsupportedByRemote:
-                return
-            except SyncAgentError:
-                await self._wait(self._resumed, INTERVAL_FIRST_S)
-                continue
-            if cursor is not None and found != cursor:
-                self.change()
-            cursor = found
-            await self._wait(self._resumed, GATHER_S)  # whatever it answers, and however quickly
-
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
+    """`has_news`: it brought what only another device can have made, whatever the remote says."""
+
     was_active: bool = False
+    has_news: bool = False
     has_failed: bool = False
+    is_in_use: bool = False
     backoff_s: float = 0.0
 
 

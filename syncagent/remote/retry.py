@@ -15,6 +15,9 @@ from syncagent.remote.base import Body, ObjectInfo, ObjectPage, Remote, body_siz
 
 _T = TypeVar("_T")
 
+WATCH_MARGIN_S = 10.0
+"""How much later than asked for a watch may answer: the way there and back over a bad line."""
+
 
 class RetryRemote:
     """A `Remote` that repeats calls failing with `TransientRemoteError`, with full jitter, doubling.
@@ -86,26 +89,24 @@ class RetryRemote:
         )
 
     async def wait_for_change(self, cursor: str | None, timeout_s: float) -> str:
-        """See `Remote.wait_for_change`. An attempt may take its own timeout on top of `timeout_s`."""
-        return await self._retrying(
+        """See `Remote.wait_for_change`. Tried once: who waits must know that nobody watched for a while."""
+        return await self._timed(
             "waiting for a change",
             lambda: self._inner.wait_for_change(cursor, timeout_s),
-            allowance_s=timeout_s,
+            timeout_s + min(self._timeout_s, WATCH_MARGIN_S),
         )
 
     async def aclose(self) -> None:
         """Close the inner remote."""
         await self._inner.aclose()
 
-    async def _retrying(
-        self, what: str, attempt: Callable[[], Awaitable[_T]], *, allowance_s: float = 0.0
-    ) -> _T:
+    async def _retrying(self, what: str, attempt: Callable[[], Awaitable[_T]]) -> _T:
         longest_s = self._first_delay_s
         number = 0
         while True:
             number += 1
             try:
-                return await self._timed(what, attempt, allowance_s)
+                return await self._timed(what, attempt, self._timeout_s)
             except Withheld:
                 raise  # about what other devices say, not about this call
             except TransientRemoteError as error:
@@ -117,8 +118,7 @@ class RetryRemote:
                 await self._sleep(max(asked_s, pause_s))
                 longest_s *= 2
 
-    async def _timed(self, what: str, attempt: Callable[[], Awaitable[_T]], allowance_s: float) -> _T:
-        timeout_s = self._timeout_s + allowance_s
+    async def _timed(self, what: str, attempt: Callable[[], Awaitable[_T]], timeout_s: float) -> _T:
         try:
             with anyio.fail_after(timeout_s):
                 return await attempt()

@@ -1,5 +1,6 @@
 """The background loop: when it syncs, how long it waits, and that nothing but leaving the vault ends it."""
 
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -8,9 +9,17 @@ import pytest
 from syncagent import names
 from syncagent.cache.lock import SyncLock
 from syncagent.engine.backoff import STOPPED_S, interval_s
-from syncagent.engine.loop import GATHER_S, BackgroundSync
-from syncagent.errors import ConfigError, QuotaExceeded, Unreachable, UnsupportedByRemote
-from syncagent.model import SyncState
+from syncagent.engine.loop import IN_USE_S, BackgroundSync, RoundListener
+from syncagent.engine.watch import GATHER_S, LOOK_S, POLL_DEAD_S
+from syncagent.errors import (
+    ConfigError,
+    QuotaExceeded,
+    SyncAgentError,
+    Unreachable,
+    UnsupportedByRemote,
+    VaultInUse,
+)
+from syncagent.model import SyncReport, SyncState
 from syncagent.remote.memory import MemoryRemote
 from syncagent.vault import Vault
 from tests.engine.world import Fails, LedRemote, World, statuses
@@ -39,6 +48,8 @@ class Waits:
     async def __call__(self, event: anyio.Event, seconds: float) -> bool:
         if seconds == GATHER_S:
             return False
+        if seconds in (LOOK_S, POLL_DEAD_S):
+            await anyio.sleep_forever()
         self.seconds.append(round(seconds, 3))
         if not self.steps:
             self.scope.cancel()
@@ -52,9 +63,9 @@ class Waits:
         return False
 
 
-async def run(vault: Vault, waits: Waits) -> BackgroundSync:
+async def run(vault: Vault, waits: Waits, on_round: RoundListener | None = None) -> BackgroundSync:
     ctx, engine = vault.parts()
-    loop = BackgroundSync(ctx, engine, waits)
+    loop = BackgroundSync(ctx, engine, waits, on_round=on_round)
     engine.tell_changes(loop.change)
     with waits.scope, anyio.fail_after(20):
         await loop.run()
@@ -119,6 +130,8 @@ async def test_a_change_during_a_sync_is_not_missed(world: World) -> None:
         async def wait(event: anyio.Event, seconds: float) -> bool:
             if seconds == GATHER_S:
                 return False
+            if seconds in (LOOK_S, POLL_DEAD_S):
+                await anyio.sleep_forever()
             seen.append(event.is_set())
             if len(seen) == 2:
                 await anyio.sleep_forever()
@@ -226,14 +239,40 @@ async def test_a_stopped_sync_is_tried_again_after_ten_minutes(world: World) -> 
         assert await statuses(vault) == {"x": "PENDING_UPLOAD"}
 
 
-async def test_another_process_that_syncs_is_no_failure(world: World) -> None:
+async def test_another_process_that_syncs_is_waited_for_and_is_no_failure(world: World) -> None:
     await world.put("a", x=b"one")
-    async with world.open("a", Unwatched(MemoryRemote(world.store))) as vault:
-        waits = Waits(world, None, None)
-        with SyncLock(world.folder / "a" / "sync.lock").held():
-            await run(vault, waits)
-        assert waits.seconds == [13.0, 16.9, 21.97]
-        assert (await vault.status()).reasons == ()
+    with contextlib.ExitStack() as other:
+
+        async def done() -> bool:
+            other.close()
+            return False
+
+        async with world.open("a", Unwatched(MemoryRemote(world.store))) as vault:
+            other.enter_context(SyncLock(world.folder / "a" / "sync.lock").held())
+            waits = Waits(world, None, None, done)
+            told: list[SyncReport | SyncAgentError] = []
+            await run(vault, waits, told.append)
+            assert waits.seconds == [IN_USE_S, IN_USE_S, IN_USE_S, 10.0]
+            assert [type(one) for one in told] == [VaultInUse, VaultInUse, VaultInUse, SyncReport]
+            assert (await vault.status()).reasons == ()
+            assert await statuses(vault) == {"x": "SYNCED"}
+
+
+async def test_each_round_is_told_and_so_is_a_probe_that_fails(world: World) -> None:
+    await world.put("a", x=b"one")
+    remote = Unwatched(MemoryRemote(world.store))
+    remote.before = Fails(Unreachable("no"), "get", names.VAULT, times=3)
+
+    async def down() -> bool:
+        remote.before = Fails(Unreachable("still not"), "head", times=1)
+        return False
+
+    async with world.open("a", remote) as vault:
+        told: list[SyncReport | SyncAgentError] = []
+        await run(vault, Waits(world, None, None, down, None), told.append)
+        assert [str(one) for one in told[:-1]] == ["no", "no", "no", "still not"]
+        assert isinstance(told[-1], SyncReport)
+        assert told[-1].sent == 1
 
 
 # Inside an open vault ----------------------------------------------------------------------------

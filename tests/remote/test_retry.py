@@ -147,12 +147,10 @@ async def test_the_last_failure_is_passed_on() -> None:
 async def test_each_call_is_repeated(failure: TransientRemoteError) -> None:
     scene = Scene()
     await scene.remote.put(RECORD, b"x")
-    cursor = await scene.remote.wait_for_change(None, 0)
     for call in (
         lambda: scene.remote.head(RECORD),
         lambda: scene.remote.get(RECORD, 0, 1),
         lambda: scene.remote.list("devices/"),
-        lambda: scene.remote.wait_for_change(cursor, 0),
         lambda: scene.remote.put(RECORD, b"y", overwrite=True),
         lambda: scene.remote.delete(RECORD),
     ):
@@ -279,13 +277,27 @@ async def test_an_attempt_that_hangs_is_unreachable() -> None:
     remote = RetryRemote(HangingRemote(), timeout_s=0, sleep=sleep)
     with pytest.raises(Unreachable, match="longer than 0 s"):
         await remote.get(RECORD)
-    with pytest.raises(Unreachable, match="longer than 0 s"):
+    assert len(pauses) == 3
+
+
+async def test_a_watch_is_bounded_and_not_repeated() -> None:
+    """A repetition would hide that nobody has watched meanwhile."""
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    remote = RetryRemote(HangingRemote(), timeout_s=0, sleep=sleep)
+    with pytest.raises(Unreachable, match="waiting for a change took longer than 0 s"):
         await remote.wait_for_change("1", 0)
-    assert len(pauses) == 6
+    scene = Scene(unreachable())
+    with pytest.raises(Unreachable):
+        await scene.remote.wait_for_change(None, 0)
+    assert (pauses, scene.pauses) == ([], [])
 
 
 async def test_waiting_for_a_change_may_take_its_time() -> None:
-    """The timeout of an attempt comes on top of the time asked for."""
+    """Much longer than an attempt of another call."""
     store = MemoryRemote()
     remote = RetryRemote(store, timeout_s=0)
     answers: list[str] = []

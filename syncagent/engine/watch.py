@@ -1,0 +1,233 @@
+"""What tells the background loop that there is something to do: the remote's long poll, and a look around.
+
+    RemoteWatch   one long poll after another; replaced when it is dead, paced when it says too much
+    LocalWatch    once a second: has another process put something, or has this device been asleep?
+
+Neither syncs. A long poll that came to nothing costs nothing: the loop syncs now and then anyway.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import anyio
+
+from syncagent.cache import meta, waiting
+from syncagent.cache.db import Database
+from syncagent.engine.backoff import INTERVAL_FIRST_S, SYNC_MOST_S
+from syncagent.engine.context import Context
+from syncagent.errors import SyncAgentError, UnsupportedByRemote
+from syncagent.remote.base import Remote
+
+POLL_S = 50.0
+"""One long poll: shorter than what proxies and NATs usually allow a silent connection."""
+POLL_DEAD_S = 65.0
+"""After so long without an answer nobody is at the other end any more: a NAT has forgotten the connection."""
+GATHER_S = 0.2
+"""After a change, so that a burst of puts goes out together; and the least time between two long polls."""
+PACE_MOST_S = 5.0
+"""Between two long polls of a remote that tells of changes and has none, or answers at once for ever."""
+LOOK_S = 1.0
+"""How long a put by another process may wait until it is noticed."""
+ASLEEP_S = 10.0
+"""A jump of the clock between two looks: this device was asleep, and its connections are likely dead."""
+
+Wait = Callable[[anyio.Event, float], Awaitable[bool]]
+"""Waits for the event, at most so many seconds; whether it came."""
+
+
+async def wait_for(event: anyio.Event, seconds: float) -> bool:
+    """Wait for an event, at most so many seconds; whether it came."""
+    with anyio.move_on_after(seconds):
+        await event.wait()
+    return event.is_set()
+
+
+class RemoteWatch:
+    """Asks the remote to say when something is stored there, for as long as `run` runs.
+
+    Args:
+        ctx: the open vault.
+        remote: gives the remote that is in use.
+        tell: called when something has come, or may have while nobody watched.
+        back: called when a watch that was cut off works again.
+        wait: for tests, as `clock` is: seconds that pass.
+    """
+
+    def __init__(
+        self,
+        ctx: Context,
+        remote: Callable[[], Awaitable[Remote]],
+        *,
+        tell: Callable[[], None],
+        back: Callable[[], None],
+        wait: Wait = wait_for,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ctx = ctx
+        self._remote = remote
+        self._tell = tell
+        self._back = back
+        self._wait = wait
+        self._clock = clock
+        self._renewed = anyio.Event()
+        self._vain = 0
+        self._failures = 0
+        self.is_alive = False
+        """Whether the remote is watched: else only a sync finds out what has come."""
+
+    def renew(self) -> None:
+        """The connection is likely dead, or goes to another place: ask anew, now."""
+        self._renewed.set()
+
+    def note_news(self) -> None:
+        """What the remote told of was true."""
+        self._vain = 0
+
+    async def run(self) -> None:
+        """Poll until cancelled."""
+        cursor: str | None = None
+        while True:
+            self._renewed = anyio.Event()
+            try:
+                # After a failure the present cursor is asked for: that is answered at once.
+                found = await self._poll(cursor if self.is_alive else None)
+            except UnsupportedByRemote:
+                self.is_alive = False
+                await self._renewed.wait()  # by another remote in its place
+                continue
+            except SyncAgentError:
+                await self._cut_off()
+                continue
+            if not self.is_alive:
+                was_cut_off, self.is_alive, self._failures = self._failures > 0, True, 0
+                if was_cut_off:
+                    self._back()
+                if found != cursor:  # what came before the first answer, or while it was cut off
+                    self._tell()
+            elif found != cursor:
+                self._tell()
+                self._vain += 1
+            cursor = found
+            await self._wait(self._renewed, min(GATHER_S * 2 ** max(self._vain - 1, 0), PACE_MOST_S))
+
+    async def _poll(self, cursor: str | None) -> str:
+        """One question; counts it as vain if it was answered early and with nothing.
+
+        Raises:
+            SyncAgentError: it was not answered, or `renew` was called meanwhile.
+        """
+        remote = await self._remote()
+        started = self._clock()
+        answers: list[str] = []
+        problems: list[SyncAgentError] = []
+        async with anyio.create_task_group() as group:
+
+            async def ask() -> None:
+                try:
+                    answers.append(await remote.wait_for_change(cursor, POLL_S))
+                except SyncAgentError as exc:
+                    problems.append(exc)
+                group.cancel_scope.cancel()
+
+            group.start_soon(ask)
+            await self._wait(self._renewed, POLL_DEAD_S)
+            group.cancel_scope.cancel()
+        if problems:
+            raise problems[0]
+        if not answers:
+            raise SyncAgentError("the remote's watch is dead")
+        if self._clock() - started > INTERVAL_FIRST_S:
+            self._vain = 0
+        elif answers[0] == cursor:
+            self._vain += 1
+        return answers[0]
+
+    async def _cut_off(self) -> None:
+        """The watch has failed: what came since is found by a sync now; then ask again, later each time."""
+        was_alive, self.is_alive = self.is_alive, False
+        if was_alive:
+            self._tell()
+        if self._renewed.is_set():
+            return
+        delay_s = min(INTERVAL_FIRST_S * 2 ** min(self._failures, 6), SYNC_MOST_S)
+        self._failures += 1
+        await self._wait(self._renewed, delay_s * (0.5 + self._ctx.random() / 2))
+
+
+class LocalWatch:
+    """Looks around on this device once a second, for as long as `run` runs.
+
+    Args:
+        ctx: the open vault.
+        changed: called when another process has put or deleted something.
+        resume: called when whatever waits should be tried now: another process has made it due or has
+            reached the remote, or this device wakes up; `was_asleep` says which.
+        wait: for tests.
+    """
+
+    def __init__(
+        self,
+        ctx: Context,
+        *,
+        changed: Callable[[], None],
+        resume: Callable[[bool], None],
+        wait: Wait = wait_for,
+    ) -> None:
+        self._ctx = ctx
+        self._changed = changed
+        self._resume = resume
+        self._wait = wait
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        never = anyio.Event()
+        before: _Look | None = None
+        looked_at = self._ctx.now()
+        while True:
+            # Not the monotonic clock, which stands still while a Linux machine sleeps.
+            now = self._ctx.now()
+            if now - looked_at > LOOK_S + ASLEEP_S:
+                self._resume(True)
+            looked_at = now
+            try:
+                look = partial(_look, before=before, now_ms=self._ctx.now_ms())
+                before = await self._ctx.cache.read(look, background=True)
+            except SyncAgentError:
+                pass  # whoever uses the cache is told
+            else:
+                if before.does_resume:
+                    self._resume(False)
+                elif before.has_put:
+                    self._changed()
+            await self._wait(never, LOOK_S)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """The cache at one moment, and what another process has done to it since the one before."""
+
+    data_version: int
+    hlc: int
+    retries_asked: int
+    failures: int
+    has_put: bool = False
+    does_resume: bool = False
+
+
+def _look(db: Database, before: _Look | None, now_ms: int) -> _Look:
+    found = _Look(
+        data_version=int(db.scalar("PRAGMA data_version")),  # changed by commits of others, not by our own
+        hlc=meta.hlc(db),
+        retries_asked=meta.find_int(db, meta.RETRIES_ASKED) or 0,
+        failures=meta.find_int(db, meta.SYNC_FAILURES) or 0,
+    )
+    if before is None or found.data_version == before.data_version:
+        return found
+    return replace(
+        found,
+        has_put=found.hlc != before.hlc and waiting.is_upload_due(db, now_ms),
+        # By `retry`, or since a sync by hand went through.
+        does_resume=found.retries_asked != before.retries_asked or found.failures < before.failures,
+    )
