@@ -18,14 +18,16 @@ from typing import TypeVar
 
 import anyio
 
-import syncagent
 from syncagent import names
 from syncagent.remote.base import Body, ObjectInfo, ObjectPage, Remote, body_size
-from syncagent.remote.memory import MemoryRemote, named_store
-from tests.engine.conftest import root_of
-from tests.engine.world import PASSPHRASE, World
+from syncagent.remote.memory import MemoryRemote
+from tests.simulation import users
 from tests.simulation.checks import check_all
-from tests.simulation.sim import Device, Simulation, content
+from tests.simulation.healing import heal
+from tests.simulation.model import Name
+from tests.simulation.sim import NOTES, Device, Simulation, content
+from tests.simulation.template import device_name, make_vault
+from tests.simulation.users import Edit
 
 T = TypeVar("T")
 
@@ -89,22 +91,6 @@ class CountingRemote:
         return await act()
 
 
-async def make_vault(folder: Path, devices: int) -> World:
-    """A vault of so many devices that have exchanged everything and hold nothing."""
-    url = f"memory:{folder}"
-    store = named_store(url.partition(":")[2])
-    for number in range(devices):
-        if number == 0:
-            await syncagent.create_vault(
-                folder / "a", remote=url, passphrase=PASSPHRASE, device_name="0", kdf=syncagent.FLOOR_KDF
-            )
-        else:
-            await syncagent.join_vault(
-                folder / _name(number), remote=url, passphrase=PASSPHRASE, device_name=str(number)
-            )
-    return World(folder, store, root_of(folder))
-
-
 async def converge(*, devices: int, blobs: int, operations: int, seed: int) -> Traffic:
     """Edit, sync now and then, heal, and check; what it took of the remote."""
     traffic = Traffic()
@@ -114,12 +100,12 @@ async def converge(*, devices: int, blobs: int, operations: int, seed: int) -> T
         simulation = Simulation(
             template,
             Path(place, "run"),
-            [_name(number) for number in range(devices)],
+            [device_name(number) for number in range(devices)],
             make_remote=lambda store: CountingRemote(MemoryRemote(store), traffic),
         )
         try:
             await _edit(simulation, random.Random(seed), blobs, operations)
-            await simulation.heal()
+            await heal(simulation)
             await check_all(simulation)
         finally:
             await simulation.close()
@@ -127,27 +113,25 @@ async def converge(*, devices: int, blobs: int, operations: int, seed: int) -> T
 
 
 async def _edit(simulation: Simulation, dice: random.Random, blobs: int, operations: int) -> None:
-    ids = [f"blob/{number:05}" for number in range(blobs)]
+    named = [Name(NOTES, f"blob/{number:05}") for number in range(blobs)]
     online: list[Device] = []
     for number in range(operations):
         simulation.now += dice.expovariate(1 / 30)
         if number % (operations // 20) == 0:  # who is online changes now and then
             online = [device for device in simulation.devices if dice.random() < ONLINE]
         device = dice.choice(simulation.devices)
-        blob_id = dice.choice(ids)
+        name = dice.choice(named)
         kind = dice.random()
         if kind < 0.75:
-            await simulation.put(device, blob_id, content("small", dice.randrange(10 * operations)))
+            data = content("small", dice.randrange(10 * operations))
+            await users.put(simulation, device, Edit(name, data))
         elif kind < 0.85:
-            await simulation.delete(device, blob_id)
+            await users.delete(simulation, device, name)
         else:
-            await simulation.flag(device, blob_id, dice.choice(["seen", "kept"]), dice.random() < 0.6)
+            text, is_set = dice.choice(["seen", "kept"]), dice.random() < 0.6
+            await users.flag(simulation, device, name, text, is_set)
         if number % SYNC_EVERY == 0 and online:
-            await simulation.sync(dice.choice(online))
-
-
-def _name(number: int) -> str:
-    return chr(ord("a") + number)
+            await users.sync(simulation, dice.choice(online))
 
 
 def main() -> None:

@@ -108,9 +108,8 @@ def is_caught(defect: Defect, runs: int) -> bool:
         text = path.read_text("utf-8")
         assert text.count(defect.right) >= 1, f"{defect.file} no longer has what {defect.name!r} changes"
         path.write_text(text.replace(defect.right, defect.wrong), "utf-8")
-        script = f"from tests.campaign.machine import play_all; play_all({runs})"
         done = subprocess.run(
-            [sys.executable, "-c", script],
+            [sys.executable, "-m", "tests.campaign.machine", "--from", "0", "--runs", str(runs)],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,

@@ -1,43 +1,52 @@
-"""The machine of `tests/simulation` with other runs every time, for as long as one likes.
+"""The machine of `tests/simulation` for as long as one likes. A seed is a run, the same every time.
 
-    python -m tests.campaign.machine [--minutes 60]
+    python -m tests.campaign.machine [--minutes 60]     runs that nobody has seen yet
+    python -m tests.campaign.machine --seed 17          one run, step by step
+    python -m tests.campaign.machine --from 0 --runs 300
 
-A run that fails is printed step by step; it becomes a test with a name.
+A run that fails names its seed; it becomes a test with a name.
 """
 
 import argparse
-import tempfile
+import itertools
 import time
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterator
 
-import anyio
-
-from tests.campaign.convergence import make_vault
-from tests.simulation.test_machine import play
-
-EXAMPLES = 50
-"""Runs between two looks at the clock."""
-
-
-def play_all(runs: int) -> None:
-    """The runs of the tests."""
-    with tempfile.TemporaryDirectory() as folder:
-        play(anyio.run(make_vault, Path(folder), 3), runs)
+from tests.simulation.machine import play
+from tests.simulation.template import made_alone
 
 
 def main() -> None:
     """Play until the time is over or a run fails."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--seed", type=int, help="play this one run")
+    parser.add_argument("--from", type=int, dest="first", help="the first seed; else one of the present time")
+    parser.add_argument("--runs", type=int, help="so many, however long it takes")
+    parser.add_argument(
+        "--threads", action="store_true", help="with worker threads: no two runs are the same"
+    )
     arguments = parser.parse_args()
-    until = time.monotonic() + arguments.minutes * 60
-    runs = 0
-    with tempfile.TemporaryDirectory() as folder:
-        template = anyio.run(make_vault, Path(folder), 3)
-        while time.monotonic() < until:
-            play(template, EXAMPLES, is_random=True)
-            runs += EXAMPLES
-            print(f"{runs} runs", flush=True)
+    done: Counter[str] = Counter()
+    with made_alone() as template:
+        if arguments.seed is not None:
+            print(*play(template, [arguments.seed], has_threads=arguments.threads).log, sep="\n")
+            return
+        first = int(time.time()) * 1000 if arguments.first is None else arguments.first
+        for seed in _seeds(first, arguments.runs, arguments.minutes):
+            done += play(template, [seed], has_threads=arguments.threads).done
+            if done["runs"] % 50 == 0:
+                print(f"{done['runs']} runs, seeds {first} to {seed}", flush=True)
+    print(*(f"{count:8} {what}" for what, count in sorted(done.items())), sep="\n")
+
+
+def _seeds(first: int, runs: int | None, minutes: float) -> Iterator[int]:
+    until = time.monotonic() + minutes * 60
+    for number in itertools.count():
+        if number == runs or (runs is None and time.monotonic() >= until):
+            return
+        yield first + number
 
 
 if __name__ == "__main__":

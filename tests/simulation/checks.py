@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -13,16 +14,24 @@ from syncagent.errors import BlobNotFound
 from syncagent.journal.batch import VersionChange
 from syncagent.model import SyncStatus, Version
 from syncagent.vault import Vault
-from tests.simulation.sim import MARKER, NAMESPACE, Simulation
+from tests.simulation.model import Content, Model, Name
+from tests.simulation.rows import check_rows
+from tests.simulation.sim import MARKER, MINE, Device, Simulation
 
 
 @dataclass(frozen=True)
 class Known:
-    """A version as a device knows it."""
+    """A version as a device knows it. `packed` has all its fields, for versions are compared by id alone."""
 
     version: Version
+    packed: bytes
     device: bytes
     status: int | None
+
+    @property
+    def name(self) -> Name:
+        """The blob's."""
+        return Name(self.version.namespace, self.version.blob_id)
 
 
 @dataclass(frozen=True)
@@ -30,30 +39,28 @@ class Shown:
     """All that one device holds of the vault, in a form in which two devices can be compared."""
 
     versions: dict[bytes, Known]
-    winners: dict[str, bytes]
-    conflicts: frozenset[str]
-    flags: frozenset[tuple[str, str]]
+    winners: dict[Name, bytes]
+    conflicts: frozenset[Name]
+    flags: frozenset[tuple[Name, str]]
     counts: dict[SyncStatus, int]
-    data: dict[str, bytes]
+    contents: dict[Name, Content]
 
 
 async def check_all(simulation: Simulation) -> None:
     """Every promise, after `heal`."""
-    shown = [await _shown(simulation, device.vault) for device in simulation.devices if device.vault]
-    assert len(shown) == len(simulation.devices)
+    shown = [await _shown(simulation, device) for device in simulation.devices]
     first = shown[0]
     for device, other in zip(simulation.devices, shown, strict=True):
-        for part in ("versions", "winners", "conflicts", "flags", "counts", "data"):
+        for part in ("versions", "winners", "conflicts", "flags", "counts", "contents"):
             assert getattr(other, part) == getattr(first, part), f"{part} of {device.name} differ"
-    _check_model(simulation, first)
+    _check_model(simulation.model, first)
     await _check_quiet(simulation)
     await _check_packs(simulation)
     _check_batches(simulation)
     _check_secret(simulation)
 
 
-def _check_model(simulation: Simulation, shown: Shown) -> None:
-    model = simulation.model
+def _check_model(model: Model, shown: Shown) -> None:
     present = {
         id: frozenset(parent.version for parent in known.version.parents)
         for id, known in shown.versions.items()
@@ -63,23 +70,23 @@ def _check_model(simulation: Simulation, shown: Shown) -> None:
     assert heads == model.heads(present), "other heads than the versions say"
     for id, known in shown.versions.items():
         if id in model.versions:
-            assert known.version.deleted == model.versions[id].deleted
-            assert known.version.hlc == model.versions[id].hlc
-    for blob_id in {known.version.blob_id for known in shown.versions.values()}:
-        own = [
-            known for id, known in shown.versions.items() if id in heads and known.version.blob_id == blob_id
-        ]
+            expected = model.versions[id]
+            assert known.name == expected.name
+            assert known.version.hlc == expected.hlc
+            said = None if known.version.deleted else Content.said_by(known.version)
+            assert said == expected.content, "a version with other content than was put"
+    for name in {known.name for known in shown.versions.values()}:
+        own = [known for id, known in shown.versions.items() if id in heads and known.name == name]
         best = max(own, key=lambda k: (not k.version.deleted, k.version.hlc, k.device, k.version.id))
-        assert shown.winners[blob_id] == best.version.id, "another version wins"
-        live = {known.version.content_digest for known in own if not known.version.deleted}
-        assert (blob_id in shown.conflicts) == (len(live) > 1)
+        assert shown.winners[name] == best.version.id, "another version wins"
+        live = {Content.said_by(known.version).compared for known in own if not known.version.deleted}
+        assert (name in shown.conflicts) == (len(live) > 1)
         assert {known.status for known in own} == {SyncStatus.SYNCED}
         if best.version.deleted:
-            assert blob_id not in shown.data
+            assert name not in shown.contents
             continue
-        assert shown.data[blob_id] in model.attempted[blob_id]
-        data = model.versions[best.version.id].data
-        assert data is None or shown.data[blob_id] == data
+        assert shown.contents[name] in model.attempted[name]
+        assert shown.contents[name] == Content.said_by(best.version)
     if model.are_flags_sure:
         assert shown.flags == model.flags()
     groups: dict[bytes, set[bytes]] = {}
@@ -95,10 +102,9 @@ async def _check_quiet(simulation: Simulation) -> None:
     for device in simulation.devices:
         vault = device.vault
         assert vault is not None
-        assert await _rows(vault, "SELECT no FROM upload") == []
-        assert await _rows(vault, "SELECT version_no FROM download") == []
-        assert await _rows(vault, "SELECT blob_no FROM hole") == []
-        assert await _rows(vault, "SELECT seq FROM own_batch WHERE NOT confirmed") == []
+        await vault.parts()[0].cache.read(partial(check_rows, now=simulation.now, is_synced=True))
+        for table in ("upload", "download", "hole", "own_batch WHERE NOT confirmed"):
+            assert await _rows(vault, f"SELECT * FROM {table}") == []
         before, objects = _files(device.folder), dict(simulation.store.objects)
         report = await vault.sync()
         assert not (report.sent or report.fetched or report.failed or report.alarms), report
@@ -115,13 +121,13 @@ async def _check_packs(simulation: Simulation) -> None:
 
 
 def _check_batches(simulation: Simulation) -> None:
-    """Nothing was published twice, but to heal what was put back."""
-    counts = Counter(
-        change.version.id
-        for batch in simulation.batches()
-        for change in batch.changes
-        if isinstance(change, VersionChange)
-    )
+    """Nothing was published twice, but to heal what was put back; what was to stay on a device never was."""
+    counts: Counter[bytes] = Counter()
+    for batch in simulation.batches():
+        for change in batch.changes:
+            if isinstance(change, VersionChange):
+                counts[change.version.id] += 1
+                assert change.version.blob_id != MINE.id, "what was to stay on its device was published"
     if simulation.is_honest:
         assert set(counts.values()) <= {1}, "a version was published twice"
 
@@ -129,44 +135,83 @@ def _check_batches(simulation: Simulation) -> None:
 def _check_secret(simulation: Simulation) -> None:
     """No content and no name anywhere in the clear."""
     for name, stored in simulation.store.objects.items():
-        assert MARKER not in stored.data, f"plaintext in {name}"
-        assert MARKER.decode() not in name
+        _check_sealed(stored.data, name)
+        _check_sealed(name.encode(), "a name")
     for device in simulation.devices:
         for path, data in _files(device.folder).items():
-            assert MARKER not in data, f"plaintext in {path}"
+            _check_sealed(data, path)
 
 
-async def _shown(simulation: Simulation, vault: Vault) -> Shown:
+def _check_sealed(data: bytes, where: str) -> None:
+    assert MARKER not in data and MARKER.lower() not in data, f"plaintext in {where}"
+
+
+async def _shown(simulation: Simulation, device: Device) -> Shown:
+    """What a device shows of all blobs but the one that stays on it, which is checked here."""
+
     def query(db: Database) -> Shown:
         versions: dict[bytes, Known] = {}
-        for number, id, device, status in db.all(
+        for number, id, author, status in db.all(
             "SELECT version.no, version.id, device.id, status FROM version"
             " JOIN device ON device.no = device_no"
         ):
             version = blobs.load_version(db, number)
             parents = tuple(sorted(version.parents, key=lambda parent: parent.version))
-            versions[id] = Known(msgspec.structs.replace(version, parents=parents), device, status)
-        winners = db.all("SELECT blob.id, version.id FROM blob JOIN version ON version.no = winner_no")
-        conflicts = db.all("SELECT id FROM blob WHERE conflict")
+            packed = msgspec.msgpack.encode(
+                msgspec.structs.replace(version, parents=parents), order="deterministic"
+            )
+            known = Known(version, packed, author, status)
+            if known.name != MINE:
+                versions[id] = known
+        winners: dict[Name, bytes] = {}
+        conflicts: set[Name] = set()
+        counts: Counter[SyncStatus] = Counter()
+        for *name, winner, is_conflict, status, is_deleted in db.all(
+            "SELECT namespace.name, blob.id, version.id, conflict, blob.status, blob.deleted FROM blob"
+            " JOIN namespace ON namespace.no = namespace_no JOIN version ON version.no = winner_no"
+        ):
+            if Name(*name) == MINE:
+                continue
+            winners[Name(*name)] = winner
+            counts[SyncStatus(status)] += not is_deleted
+            if is_conflict:
+                conflicts.add(Name(*name))
         flags = db.all(
-            "SELECT DISTINCT blob.id, flag FROM flag_tag JOIN blob ON blob.no = blob_no WHERE NOT EXISTS"
+            "SELECT DISTINCT namespace.name, blob.id, flag FROM flag_tag JOIN blob ON blob.no = blob_no"
+            " JOIN namespace ON namespace.no = namespace_no WHERE NOT EXISTS"
             " (SELECT 1 FROM flag_removed WHERE flag_removed.blob_no = flag_tag.blob_no"
             "  AND flag_removed.tag = flag_tag.tag)"
         )
         return Shown(
             versions,
-            {row[0]: row[1] for row in winners},
-            frozenset(row[0] for row in conflicts),
-            frozenset((row[0], row[1]) for row in flags),
-            counts,
-            data,
+            winners,
+            frozenset(conflicts),
+            frozenset((Name(row[0], row[1]), row[2]) for row in flags),
+            dict(counts),
+            contents,
         )
 
-    results = await vault.namespace(NAMESPACE).get_many(sorted(simulation.model.attempted))
-    assert {type(result.error) for result in results} <= {type(None), BlobNotFound}
-    data = {result.id: result.blob.data for result in results if result.blob is not None}
-    counts = dict((await vault.status()).counts)
-    return await vault.parts()[0].cache.read(query)
+    vault = device.vault
+    assert vault is not None
+    contents = await _contents(vault, {*simulation.model.attempted, MINE})
+    mine = contents.pop(MINE, None)
+    assert mine in device.mine, "what was to stay here is not here"
+    shown = await vault.parts()[0].cache.read(query)
+    counts = (await vault.status()).counts
+    assert counts[SyncStatus.SYNCED] == shown.counts.get(SyncStatus.SYNCED, 0)
+    assert counts[SyncStatus.LOCAL_ONLY] == (mine is not None)
+    return shown
+
+
+async def _contents(vault: Vault, asked: set[Name]) -> dict[Name, Content]:
+    found: dict[Name, Content] = {}
+    for namespace in sorted({name.namespace for name in asked}):
+        ids = sorted(name.id for name in asked if name.namespace == namespace)
+        for result in await vault.namespace(namespace).get_many(ids):
+            assert isinstance(result.error, (type(None), BlobNotFound)), result.error
+            if result.blob is not None:
+                found[Name(namespace, result.id)] = Content.of(result.blob.data, result.blob.metadata)
+    return found
 
 
 async def _rows(vault: Vault, sql: str) -> list[tuple[object, ...]]:

@@ -1,15 +1,18 @@
 """The end of a process at a chosen point: the disk stays as it is there, and nothing of the process goes on.
 
-A point is just before and just after every commit that writes to the cache, and before and
-after every remote call has its effect. The folder is copied at the point; what
-the doomed process still does to the original is thrown away with it.
+A point is just before and just after every commit that writes to the cache, before and after every remote
+call has its effect, and at every await. The folder is copied at the point; what the doomed process still
+does to the original is thrown away with it.
 """
 
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
+import anyio
 import anyio.to_thread
 
 from syncagent.cache.db import Database
@@ -21,6 +24,23 @@ T = TypeVar("T")
 
 class Crashed(Exception):
     """The process is gone."""
+
+
+class Kind(Enum):
+    """What is counted on the way to a point."""
+
+    COMMIT = "before and after commits"
+    CALL = "before and after remote calls have their effect"
+    AWAIT = "awaits"
+    CANCEL = "awaits, where what is done is cancelled and the process goes on"
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a process, counted from 0."""
+
+    kind: Kind
+    number: int
 
 
 class Doom:
@@ -35,38 +55,41 @@ class Doom:
         self.folder = folder
         self.image = image
         self.has_come = False
+        self.kind = Kind.COMMIT
         self._left: int | None = None
-        self._at_commits = False
 
-    def set(self, points: int, *, at_commits: bool) -> None:
-        """End the process at the point after so many, counting commits or remote calls."""
-        self._left = points
-        self._at_commits = at_commits
+    def set(self, point: Point) -> None:
+        """End the process at a point."""
+        self._left, self.kind = point.number, point.kind
 
     def lift(self) -> None:
         """It does not come."""
         self._left = None
+
+    @property
+    def is_at_awaits(self) -> bool:
+        """Whether the point is one for which steps of the event loop must be counted."""
+        return self._left is not None and self.kind in (Kind.AWAIT, Kind.CANCEL)
 
     def check(self) -> None:
         """`Crashed`, for a process that is gone."""
         if self.has_come:
             raise Crashed
 
-    def is_here(self, *, at_commit: bool) -> bool:
+    def is_here(self, kind: Kind) -> bool:
         """Pass a point; whether it is the last."""
-        self.check()
-        if self._left is None or at_commit is not self._at_commits:
+        if self._left is None or kind is not self.kind:
             return False
         self._left -= 1
-        return self._left < 0
+        return self._left == -1
 
     def come(self) -> None:
         """Keep the disk as it is. The caller sees to it that no commit runs."""
         self.has_come = True
         # The database first: pack files that are newer than it are leftovers, older ones would be missing.
         self.image.mkdir(parents=True)
-        for path in sorted(self.folder.glob("cache.*")):
-            if not path.name.endswith("-shm"):
+        for path in sorted(self.folder.iterdir()):
+            if path.is_file() and not path.name.endswith("-shm"):
                 shutil.copy2(path, self.image / path.name)
         for name in ("keys", "packs"):
             (self.image / name).mkdir()
@@ -75,7 +98,6 @@ class Doom:
                     shutil.copy2(path, self.image / name / path.name)
                 except FileNotFoundError:  # renamed meanwhile: nothing committed needs it under this name
                     continue
-        raise Crashed
 
 
 def doomed(db: Database, doom: Doom) -> Database:
@@ -90,12 +112,15 @@ def doomed(db: Database, doom: Doom) -> Database:
             is_writing = sql == "BEGIN IMMEDIATE"
         if sql != "COMMIT" or not is_writing:
             return execute(sql, parameters)
-        if doom.is_here(at_commit=True):
-            doom.come()
+        point()
         result = execute(sql, parameters)
-        if doom.is_here(at_commit=True):
-            doom.come()
+        point()
         return result
+
+    def point() -> None:
+        if doom.is_here(Kind.COMMIT):
+            doom.come()
+            raise Crashed
 
     db.execute = counted  # type: ignore[method-assign]  # of this one database
     return db
@@ -144,9 +169,13 @@ class DoomedRemote:
         return answer
 
     async def _point(self) -> None:
-        if self._doom.is_here(at_commit=False):
-            await anyio.to_thread.run_sync(self._come)
+        self._doom.check()
+        if self._doom.is_here(Kind.CALL):
+            await anyio.to_thread.run_sync(come_between_commits, self._doom, self._vault())
+            raise Crashed
 
-    def _come(self) -> None:
-        with self._vault().parts()[0].cache._lock:  # no commit meanwhile
-            self._doom.come()
+
+def come_between_commits(doom: Doom, vault: Vault) -> None:
+    """End the process where a worker thread may be at work on the cache: once it has finished."""
+    with vault.parts()[0].cache._lock:
+        doom.come()

@@ -1,0 +1,361 @@
+"""The machine: users, their devices and a bad remote do anything, in any order. One seed is one run.
+
+play(template, seeds)       each of these runs, from the same vault (`template.py`)
+"""
+
+import gc
+import tempfile
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from syncagent.testing.faulty import FAULTS, HONEST, Fault, Rule
+from tests.engine.world import World
+from tests.simulation import mishaps, users
+from tests.simulation.alone import Alone, alone
+from tests.simulation.checks import check_all
+from tests.simulation.crash import Kind, Point
+from tests.simulation.healing import heal
+from tests.simulation.model import Name
+from tests.simulation.sim import BLOBS, NOTES, YEAR_S, Device, Simulation, content
+from tests.simulation.template import scratch
+from tests.simulation.users import Edit
+
+STEPS = 40
+
+KINDS = st.sampled_from(["small", "small", "small", "again", "empty", "medium", "large"])
+SMALL_KINDS = st.sampled_from(["small", "again", "empty"])
+METADATA = st.sampled_from(
+    [{}, {}, {"title": "PLAINTEXT-MARKER"}, {"title": "b", "fs.mode": 1}, {"fs.mode": 2}]
+)
+NAMES = st.sampled_from(BLOBS)
+NOTES_NAMES = st.sampled_from([name for name in BLOBS if name.namespace == NOTES])
+DEVICE = st.integers(0, 3)
+EDITS = st.lists(st.tuples(NAMES, SMALL_KINDS | st.just("delete")), min_size=1, max_size=4)
+PUTS = st.lists(st.tuples(NOTES_NAMES, KINDS), min_size=1, max_size=4)
+ALL_FAULTS = st.sampled_from(
+    [
+        (method, prefix, fault)
+        for method, prefix in (
+            ("put", "packs/"),
+            ("put", "journal/"),
+            ("get", "packs/"),
+            ("get", "journal/"),
+            ("list", "journal/"),
+            ("list", "devices/"),
+            ("list", "packs/"),
+            ("head", ""),
+        )
+        for fault in FAULTS[method]
+        if fault not in (Fault.HANG, Fault.SLOW)
+    ]
+)
+AWAITS = st.one_of(st.integers(0, 30), st.integers(0, 250))
+POINTS = st.one_of(
+    st.builds(Point, st.just(Kind.COMMIT), st.integers(0, 9)),
+    st.builds(Point, st.just(Kind.CALL), st.integers(0, 24)),
+    st.builds(Point, st.just(Kind.AWAIT), AWAITS),
+    st.builds(Point, st.just(Kind.CANCEL), AWAITS),
+)
+EARLY_POINTS = st.one_of(
+    st.builds(Point, st.just(Kind.COMMIT), st.integers(0, 3)),
+    st.builds(Point, st.sampled_from([Kind.AWAIT, Kind.CANCEL]), st.integers(0, 12)),
+)
+MISHAPS = st.one_of(
+    st.tuples(st.just("offline"), st.booleans()),
+    st.tuples(st.just("clock"), st.sampled_from([0.0, YEAR_S, -YEAR_S])),
+    st.tuples(st.just("days"), st.sampled_from([0.5, 1.1, 8.0])),
+    st.sampled_from(
+        [
+            (name, None)
+            for name in ("restart", "back_up", "restore", "clone", "leave", "save_remote", "restore_remote")
+        ]
+    ),
+)
+
+
+@dataclass
+class Played:
+    """What runs have done, and of the last one every step with its outcome."""
+
+    done: Counter[str] = field(default_factory=Counter)
+    log: list[str] = field(default_factory=list)
+
+
+class Machine(RuleBasedStateMachine):
+    """Users, their devices and a bad remote."""
+
+    template: World
+    process: Alone
+    played: Played
+    number: Iterator[int]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.simulation: Simulation
+        self._stack = ExitStack()
+        self._content = 0
+        # The first that hypothesis tries for a seed is the simplest there is, the same for all seeds.
+        self._is_idle = next(self.number) == 0
+        if not self._is_idle:
+            self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(dir=scratch())))
+
+    @initialize(devices=st.integers(2, 3), is_honest=st.booleans())
+    def begin(self, devices: int, is_honest: bool) -> None:
+        """In every other run nothing is put back and the remote only fails: more can be checked."""
+        self._is_honest = is_honest
+        if not self._is_idle:
+            self.simulation = Simulation(self.template, self._folder, ("a", "b", "c")[:devices])
+
+    # Rules are drawn alike, so what happens often is several of them, and what is rare shares one.
+
+    @rule(at=DEVICE, name=NAMES, kind=KINDS, metadata=METADATA)
+    def put(self, at: int, name: Name, kind: str, metadata: dict[str, Any]) -> None:
+        self._call(users.put, at, self._edit(name, kind, metadata))
+
+    @rule(at=DEVICE, kinds=st.lists(KINDS, min_size=2, max_size=3))
+    def put_again_and_again(self, at: int, kinds: list[str]) -> None:
+        for kind in kinds:
+            self._call(users.put, at, self._edit(BLOBS[0], kind))
+
+    @rule(at=DEVICE, edits=PUTS, is_at_once=st.booleans())
+    def put_several(self, at: int, edits: list[tuple[Name, str]], is_at_once: bool) -> None:
+        """By one call, or by a second process while the first syncs."""
+        step = users.put_many if is_at_once else users.sync_beside
+        self._call(step, at, [self._edit(name, kind) for name, kind in edits])
+
+    @rule(at=DEVICE, name=NAMES, kind=KINDS)
+    def read_and_put_if_unchanged(self, at: int, name: Name, kind: str) -> None:
+        """What was read last is kept in mind for the next time, and may have changed meanwhile."""
+        self._call(users.put_if_unchanged, at, self._edit(name, kind))
+        self._call(users.read, at, name)
+
+    @rule(at=DEVICE, name=NAMES, kind=st.none() | SMALL_KINDS)
+    def delete(self, at: int, name: Name, kind: str | None) -> None:
+        """And perhaps make it anew."""
+        self._call(users.delete, at, name)
+        if kind is not None:
+            self._call(users.put, at, self._edit(name, kind))
+
+    @rule(at=DEVICE, edits=EDITS)
+    def transact(self, at: int, edits: list[tuple[Name, str]]) -> None:
+        self._call(users.transact, at, [self._edit(name, kind) for name, kind in edits])
+
+    @rule(at=DEVICE, is_set=st.booleans())
+    def flag(self, at: int, is_set: bool) -> None:
+        self._call(users.flag, at, BLOBS[0], "seen", is_set)
+
+    @rule(at=DEVICE, kind=st.none() | KINDS)
+    def keep_here(self, at: int, kind: str | None) -> None:
+        """A blob that stays on its device; to share content with others is no reason to leave it."""
+        self._call(users.put_mine, at, None if kind is None else self._fresh(kind))
+        self._call(users.read_mine, at)
+
+    @rule(at=DEVICE, name=NAMES)
+    def read(self, at: int, name: Name) -> None:
+        self._call(users.read, at, name)
+
+    @rule(at=DEVICE)
+    def sync(self, at: int) -> None:
+        self._call(users.sync, at)
+
+    @rule()
+    def sync_everywhere(self) -> None:
+        for at in range(self._count()):
+            self._set_offline(at, False)
+            self._call(users.sync, at)
+
+    @rule(at=DEVICE, part=st.sampled_from(["send_missing", "fetch_missing", "retry"]))
+    def half_sync(self, at: int, part: str) -> None:
+        if part == "retry":
+            self._call(users.retry, at)
+        else:
+            self._call(users.sync, at, part)
+
+    @rule(at=DEVICE, point=POINTS)
+    def cut_off_a_sync(self, at: int, point: Point) -> None:
+        self._cut_off(users.sync, at, point)
+
+    @rule(at=DEVICE, to=DEVICE, point=POINTS, kind=KINDS)
+    def cut_off_with_work_to_do(self, at: int, to: int, point: Point, kind: str) -> None:
+        """One that sends its put, or one that fetches another's."""
+        self._set_offline(at, False)
+        self._set_offline(to, False)
+        self._call(users.put, at, self._edit(BLOBS[0], kind))
+        if self._count() and at % self._count() != to % self._count():
+            self._call(users.sync, at)
+        self._cut_off(users.sync, to, point)
+
+    @rule(at=DEVICE, point=EARLY_POINTS, name=NAMES, kind=KINDS, edits=EDITS, what=st.integers(0, 5))
+    def cut_off_a_change(
+        self, at: int, point: Point, name: Name, kind: str, edits: list[tuple[Name, str]], what: int
+    ) -> None:
+        fresh = [self._edit(name, kind) for name, kind in edits]
+        match what:
+            case 0 | 1:
+                self._cut_off(users.put, at, point, self._edit(name, kind))
+            case 2:
+                self._cut_off(users.delete, at, point, name)
+            case 3:
+                self._cut_off(users.transact, at, point, fresh)
+            case 4:
+                self._cut_off(users.flag, at, point, BLOBS[0], "seen", True)
+            case _:
+                self._cut_off(users.put_mine, at, point, self._fresh(kind))
+
+    @rule(at=DEVICE, point=POINTS, edits=PUTS)
+    def cut_off_two_processes(self, at: int, point: Point, edits: list[tuple[Name, str]]) -> None:
+        self._cut_off(users.sync_beside, at, point, [self._edit(name, kind) for name, kind in edits])
+
+    @rule(at=DEVICE, fault=ALL_FAULTS, skip=st.integers(0, 3), times=st.integers(1, 4))
+    def sync_with_a_fault(self, at: int, fault: tuple[str, str, Fault], skip: int, times: int) -> None:
+        method, prefix, kind = fault
+        if self._is_idle or (self._is_honest and kind not in HONEST):
+            return
+        device = self._device(at)
+        mishaps.fault(self.simulation, device, Rule(kind, method, prefix, skip, times))
+        self._call(users.sync, at)
+        self._call(users.sync, at)
+        device.rules.clear()
+
+    @rule(at=DEVICE, without=DEVICE)
+    def sync_without_a_journal(self, at: int, without: int) -> None:
+        if not self._is_idle and not self._is_honest and self._device(at) is not self._device(without):
+            self._call(mishaps.sync_without, at, self._device(without))
+
+    @rule(order=st.permutations(range(3)))
+    def a_chain_of_edits_of_which_one_is_not_shown(self, order: list[int]) -> None:
+        if self._is_idle or self._is_honest or self._count() < 3:
+            return
+        first, second, reader = order
+        for at in (first, second):
+            self._set_offline(at, False)
+            self._call(users.sync, at)
+            self._call(users.put, at, self._edit(BLOBS[0], "small"))
+            self._call(users.sync, at)
+        self._set_offline(reader, False)
+        self._call(mishaps.sync_without, reader, self._device(first))
+
+    @rule(at=DEVICE, mishap=MISHAPS)
+    def mishap(self, at: int, mishap: tuple[str, Any]) -> None:
+        if self._is_idle:
+            return
+        name, value = mishap
+        match name:
+            case "offline":
+                self._set_offline(at, value)
+            case "clock":
+                mishaps.shift_clock(self.simulation, self._device(at), value)
+            case "days":
+                mishaps.let_days_pass(self.simulation, value)
+            case "restart":
+                self.process.run(self.simulation.close_device(self._device(at)))
+            case "restore" | "clone" | "restore_remote" if self._is_honest:
+                pass
+            case "save_remote" | "restore_remote":
+                self.process.run(getattr(mishaps, name)(self.simulation))
+            case _:
+                self._call(getattr(mishaps, name), at)
+
+    def teardown(self) -> None:
+        with self._stack:
+            if hasattr(self, "simulation"):
+                try:
+                    self.process.run(self._finish())
+                finally:
+                    self.process.run(self.simulation.close())
+                    self.played.done += self.simulation.done
+                    self.played.done["runs"] += 1
+                    del self.simulation
+
+    async def _finish(self) -> None:
+        await heal(self.simulation)
+        await check_all(self.simulation)
+        self._note("healed", None)
+
+    def _call(self, step: Callable[..., Awaitable[Any]], at: int, *arguments: Any) -> None:
+        """Do a step on a device, and note how it went."""
+        if not self._is_idle:
+            outcome = self.process.run(_awaited(step, self.simulation, self._device(at), *arguments))
+            self.played.done["steps"] += 1
+            self._note(f"{step.__name__} on {self._device(at).name}", outcome)
+
+    def _cut_off(self, step: Callable[..., Awaitable[Any]], at: int, point: Point, *arguments: Any) -> None:
+        if not self._is_idle:
+            device = self._device(at)
+            self._call(mishaps.cut_off, at, point, partial(step, self.simulation, device, *arguments))
+
+    def _note(self, step: str, outcome: object) -> None:
+        objects = Counter(name.partition("/")[0] for name in self.simulation.store.objects)
+        sure = sorted(id.hex() for id in self.simulation.model.sure)
+        self.played.log.append(f"{step}: {outcome}; {self.process.loop.steps} awaits; {objects}; {sure}")
+
+    def _device(self, at: int) -> Device:
+        return self.simulation.devices[at % self._count()]
+
+    def _count(self) -> int:
+        return 0 if self._is_idle else len(self.simulation.devices)
+
+    def _set_offline(self, at: int, is_offline: bool) -> None:
+        if not self._is_idle:
+            self._device(at).is_offline = is_offline
+
+    def _edit(self, name: Name, kind: str, metadata: dict[str, Any] | None = None) -> Edit:
+        return Edit(name, None if kind == "delete" else self._fresh(kind), metadata or {})
+
+    def _fresh(self, kind: str) -> bytes:
+        self._content += 1
+        return content(kind, self._content)
+
+
+async def _awaited(step: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+    return await step(*arguments)
+
+
+def play(template: World, seeds: Iterable[int], *, has_threads: bool = False) -> Played:
+    """Run the machine once for each seed.
+
+    Raises what a run finds, with a note of how to play it again.
+    """
+    played = Played()
+    for seed in seeds:
+        played.log.clear()
+        try:
+            _play_one(template, seed, played, has_threads)
+        except BaseException as exc:
+            exc.add_note(f"to play it again: python -m tests.campaign.machine --seed {seed}")
+            raise
+        if played.done["runs"] % 10 == 0:
+            gc.collect()  # contents of megabytes lie in cycles, and few objects make no collection
+    return played
+
+
+def _play_one(template: World, seed: int, played: Played, has_threads: bool) -> None:
+    with alone(seed, has_threads=has_threads) as process:
+
+        class OneRun(Machine):
+            pass
+
+        OneRun.template, OneRun.process, OneRun.played = template, process, played
+        OneRun.number = iter(range(1_000))
+        run_state_machine_as_test(
+            hypothesis.seed(seed)(OneRun),
+            settings=settings(
+                max_examples=2,
+                stateful_step_count=STEPS,
+                deadline=None,
+                database=None,
+                # A failing run is printed as it was: to shrink it takes hours, and hides how it came to that.
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            ),
+        )

@@ -1,0 +1,62 @@
+"""What must hold in the cache of one device at any time: nothing waits for ever, and the counts are right."""
+
+from collections import Counter
+
+from syncagent.cache.db import Database
+from syncagent.cache.status import PRECEDENCE
+from syncagent.cache.waiting import LONGEST_MS
+from syncagent.model import SyncStatus
+
+_UPLOADS = f"({SyncStatus.PENDING_UPLOAD}, {SyncStatus.FAILED_UPLOAD})"
+_DOWNLOADS = f"({SyncStatus.PENDING_DOWNLOAD}, {SyncStatus.FAILED_DOWNLOAD})"
+_NEVER = {
+    "a version is to be sent and in no queue": "SELECT no FROM version"
+    f" WHERE status IN {_UPLOADS} AND no NOT IN (SELECT version_no FROM upload WHERE version_no IS NOT NULL)",
+    "a version is to be fetched and in no queue": "SELECT no FROM version"
+    f" WHERE status IN {_DOWNLOADS} AND no NOT IN (SELECT version_no FROM download)",
+    "what the queue is to send is not to be sent": "SELECT upload.no FROM upload"
+    f" JOIN version ON version.no = version_no WHERE status NOT IN {_UPLOADS}",
+    "what the queue is to fetch is not to be fetched": "SELECT version_no FROM download"
+    f" JOIN version ON version.no = version_no WHERE status NOT IN {_DOWNLOADS}",
+    "the queue names a version that is gone": "SELECT version_no FROM"
+    " (SELECT version_no FROM upload UNION SELECT version_no FROM download)"
+    " WHERE version_no IS NOT NULL AND version_no NOT IN (SELECT no FROM version)",
+    "a row waits for a batch that is not in the outbox": "SELECT no FROM upload WHERE batch_seq IS NOT NULL"
+    " AND batch_seq NOT IN (SELECT seq FROM own_batch WHERE NOT confirmed)",
+    "a blob has no head": "SELECT no FROM blob WHERE winner_no IS NOT NULL"
+    " AND no NOT IN (SELECT blob_no FROM version WHERE status IS NOT NULL)",
+}
+"""SQL that must find nothing, with what is wrong if it does."""
+_FAR = (
+    "SELECT next_attempt_at FROM"
+    " (SELECT next_attempt_at FROM upload UNION SELECT next_attempt_at FROM download)"
+    " WHERE next_attempt_at > ?"
+)
+
+
+def check_rows(db: Database, now: float, *, is_synced: bool) -> None:
+    """Every row that waits has a time, within a day once a sync has gone through; counts are what they count.
+
+    Args:
+        db: the cache of a device.
+        now: Unix time of its clock.
+        is_synced: a sync has just done what it could; else times may be those of a clock that ran ahead.
+    """
+    for what, sql in _NEVER.items():
+        found = db.all(sql)
+        assert not found, f"{what}: {found}"
+    if is_synced:
+        assert not db.all(_FAR, (int(now * 1000) + LONGEST_MS,)), "a row waits for more than a day"
+    heads: dict[int, list[SyncStatus]] = {}
+    for blob, status in db.all("SELECT blob_no, status FROM version WHERE status IS NOT NULL"):
+        heads.setdefault(blob, []).append(SyncStatus(status))
+    counted: Counter[tuple[int, int, int]] = Counter()
+    for number, namespace, deleted, status in db.all("SELECT no, namespace_no, deleted, status FROM blob"):
+        shown = min(heads[number], key=PRECEDENCE.index) if number in heads else None
+        assert status == shown, "a blob shows another status than its heads have"
+        if status is not None:
+            counted[namespace, deleted, status] += 1
+    kept = {
+        row[:3]: row[3] for row in db.all("SELECT namespace_no, deleted, status, blobs FROM status_count")
+    }
+    assert {key: count for key, count in kept.items() if count} == counted, "the counts are wrong"

@@ -1,0 +1,276 @@
+"""What users do on a device, and what the model is told of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import anyio
+
+from syncagent.cache import blobs, facts, journals, outbox
+from syncagent.cache.db import Database
+from syncagent.errors import SyncAgentError, Tampered, Unreachable, VersionConflict
+from syncagent.journal.batch import FlagsChange, encode_change
+from syncagent.model import MetadataValue, SyncReport, Version
+from syncagent.vault import Vault
+from tests.simulation.model import Content, Name
+from tests.simulation.rows import check_rows
+from tests.simulation.sim import MINE, Device, Simulation
+
+_MISSING_HOLES = (
+    "SELECT count(*) FROM parent JOIN version AS child ON child.no = version_no"
+    " WHERE NOT EXISTS (SELECT 1 FROM version WHERE id = parent_id)"
+    " AND parent.seq > coalesce((SELECT seq FROM device WHERE id = parent.device), 0)"
+    " AND NOT EXISTS"
+    " (SELECT 1 FROM hole WHERE hole.blob_no = child.blob_no AND hole.parent_id = parent.parent_id)"
+)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A put, or with no data a deletion."""
+
+    name: Name
+    data: bytes | None
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
+
+    @property
+    def content(self) -> Content | None:
+        """What the blob is to hold."""
+        return None if self.data is None else Content.of(self.data, self.metadata)
+
+
+async def put(simulation: Simulation, device: Device, edit: Edit) -> Version | None:
+    """Put, replacing what is there."""
+    assert edit.data is not None and edit.content is not None
+    data = edit.data
+    simulation.model.attempt(edit.name, edit.content)
+    version = await simulation.do(
+        device,
+        lambda vault: vault.namespace(edit.name.namespace).put(
+            edit.name.id, data, metadata=edit.metadata, replace=True
+        ),
+    )
+    if version is not None:
+        simulation.model.acknowledge(version, edit.content)
+    return version
+
+
+async def put_many(simulation: Simulation, device: Device, edits: Sequence[Edit]) -> None:
+    """Several blobs of one namespace at once; a name may come twice."""
+    for edit in edits:
+        assert edit.content is not None
+        simulation.model.attempt(edit.name, edit.content)
+    requests = [(edit.name.id, edit.data or b"", edit.metadata) for edit in edits]
+    results = await simulation.do(
+        device, lambda vault: vault.namespace(edits[0].name.namespace).put_many(requests, replace=True)
+    )
+    for edit, result in zip(edits, results or (), strict=False):
+        if result.version is not None:
+            simulation.model.acknowledge(result.version, edit.content)
+
+
+async def put_if_unchanged(simulation: Simulation, device: Device, edit: Edit) -> None:
+    """Replace the version that the user has read last, and no other."""
+    assert edit.data is not None and edit.content is not None
+    data, read = edit.data, device.read.get(edit.name)
+    if read is None:
+        return
+    simulation.model.attempt(edit.name, edit.content)
+
+    async def act(vault: Vault) -> Version | None:
+        present = await vault.parts()[0].cache.read(lambda db: _winner(db, edit.name))
+        try:
+            version = await vault.namespace(edit.name.namespace).put(
+                edit.name.id, data, metadata=edit.metadata, if_version=read.hex()
+            )
+        except VersionConflict:
+            assert present != read, "refused, though nothing has changed"
+            return None
+        assert present == read, "another version was replaced than the one that was read"
+        return version
+
+    version = await simulation.do(device, act)
+    if version is not None:
+        simulation.model.acknowledge(version, edit.content)
+
+
+async def put_mine(simulation: Simulation, device: Device, data: bytes | None) -> None:
+    """Put or delete the blob that stays on its device."""
+    content = None if data is None else Content.of(data, {})
+    before = set(device.mine)
+    device.mine.add(content)
+
+    async def act(vault: Vault) -> Version:
+        notes = vault.namespace(MINE.namespace)
+        if data is None:
+            return await notes.delete(MINE.id)
+        return await notes.put(MINE.id, data, replace=True, local_only=True)
+
+    if await simulation.do(device, act) is not None:
+        device.mine = {content}
+    elif device.vault is not None and data is None and before == {None}:
+        device.mine = before
+
+
+async def delete(simulation: Simulation, device: Device, name: Name) -> None:
+    """Delete what is there, if anything."""
+    seen = await _seen_tags(simulation, device, name)
+    version = await simulation.do(device, lambda vault: vault.namespace(name.namespace).delete(name.id))
+    if version is not None:
+        simulation.model.acknowledge(version, None)
+        simulation.model.removed_tags |= seen
+
+
+async def transact(simulation: Simulation, device: Device, edits: Sequence[Edit]) -> None:
+    """All edits in one transaction."""
+    seen: set[int] = set()
+    for edit in edits:
+        if edit.content is not None:
+            simulation.model.attempt(edit.name, edit.content)
+        else:
+            seen |= await _seen_tags(simulation, device, edit.name)
+
+    async def commit(vault: Vault) -> tuple[Version, ...]:
+        async with vault.transaction() as tx:
+            for edit in edits:
+                namespace = tx.namespace(edit.name.namespace)
+                if edit.data is None:
+                    namespace.delete(edit.name.id)
+                else:
+                    namespace.put(edit.name.id, edit.data, metadata=edit.metadata, replace=True)
+        return tx.versions
+
+    versions = await simulation.do(device, commit)
+    if versions is not None:
+        simulation.model.removed_tags |= seen
+    for edit, version in zip(edits, versions or (), strict=False):
+        simulation.model.acknowledge(version, edit.content)
+
+
+async def flag(simulation: Simulation, device: Device, name: Name, text: str, is_set: bool) -> None:
+    """Set or take away a flag, as the journal says it."""
+    tag = simulation.tags.getrandbits(64)
+
+    def change(db: Database) -> tuple[bool, set[int]]:
+        number = blobs.find_namespace(db, name.namespace)
+        row = None if number is None else blobs.find_blob(db, number, name.id)
+        if row is None or row.is_deleted or row.winner_no is None:
+            return False, set()
+        seen = {each for flag, each in facts.flag_tags(db, row.no) if flag == text}
+        add, remove = (((text, tag),), ()) if is_set else ((), tuple(sorted(seen)))
+        if not add and not remove:
+            return False, set()
+        facts.add_flags(db, row.no, add, remove)
+        outbox.enqueue_change(db, encode_change(FlagsChange(*name, add=add, remove=remove)))
+        return True, set(remove)
+
+    done = await simulation.do(device, lambda vault: vault.parts()[0].cache.write(change))
+    if done is not None and done[0] and is_set:
+        simulation.model.flag_tags[tag] = (name, text)
+    elif done is not None:
+        simulation.model.removed_tags |= done[1]
+
+
+async def read(simulation: Simulation, device: Device, name: Name) -> None:
+    """Get: what comes is what somebody put under that name."""
+    blob = await simulation.do(device, lambda vault: vault.namespace(name.namespace).get(name.id))
+    if blob is not None:
+        found = Content.of(blob.data, blob.metadata)
+        assert found in simulation.model.attempted.get(name, set()), "bytes that nobody put there"
+        device.read[name] = blob.version.id
+
+
+async def read_mine(simulation: Simulation, device: Device) -> None:
+    """Get the blob that stays here: it needs no remote."""
+
+    async def act(vault: Vault) -> Content | None:
+        [result] = await vault.namespace(MINE.namespace).get_many([MINE.id])
+        return None if result.blob is None else Content.of(result.blob.data, {})
+
+    found = await simulation.do(device, act)
+    assert found in device.mine, "what was to stay here is not here"
+
+
+async def retry(simulation: Simulation, device: Device) -> None:
+    """Make what waits due now."""
+    await simulation.do(device, lambda vault: vault.retry())
+
+
+async def sync(simulation: Simulation, device: Device, part: str = "sync") -> SyncReport | None:
+    """A whole sync, or `send_missing` or `fetch_missing`; None when it failed."""
+    report: SyncReport | None = await simulation.do(device, lambda vault: getattr(vault, part)())
+    await _check(simulation, device, report if part != "send_missing" else None)
+    return report
+
+
+async def sync_beside(simulation: Simulation, device: Device, edits: Sequence[Edit]) -> None:
+    """Sync, while another process of the same device puts, and then wants to sync too."""
+    for edit in edits:
+        assert edit.content is not None
+        simulation.model.attempt(edit.name, edit.content)
+    reports: list[SyncReport] = []
+
+    async def act(vault: Vault) -> None:
+        async with simulation.another(device) as other, anyio.create_task_group() as group:
+            group.start_soon(_try_to_sync, vault, reports)
+            for edit in edits:
+                notes = other.namespace(edit.name.namespace)
+                version = await notes.put(
+                    edit.name.id, edit.data or b"", metadata=edit.metadata, replace=True
+                )
+                simulation.model.acknowledge(version, edit.content)
+            await _try_to_sync(other, reports)
+
+    await simulation.do(device, act)
+    await _check(simulation, device, reports[-1] if reports else None)
+
+
+async def _try_to_sync(vault: Vault, reports: list[SyncReport]) -> None:
+    try:
+        reports.append(await vault.sync())
+    except SyncAgentError:
+        return
+
+
+async def _check(simulation: Simulation, device: Device, report: SyncReport | None) -> None:
+    """What others have read and this device was not shown has a name; a parent still to come is known."""
+
+    def query(db: Database) -> tuple[list[str], int]:
+        unread = [shown.device.hex() for shown in journals.beyond_cursors(db)]
+        return unread, int(db.scalar(_MISSING_HOLES))
+
+    cache = (await simulation.opened(device)).parts()[0].cache
+    await cache.read(lambda db: check_rows(db, simulation.now + device.offset_s, is_synced=bool(report)))
+    if report is None:
+        return
+    unread, missing_holes = await cache.read(query)
+    told = " ".join(f"{alarm.subject} {alarm.message}" for alarm in report.alarms)
+    assert all(other in told for other in unread), "a journal is withheld, and nobody says so"
+    assert missing_holes == 0, "a parent has yet to come, and the blob does not say so"
+    if simulation.is_honest:
+        expected = (
+            {Unreachable.__name__}
+            if simulation.are_clocks_right
+            else {Unreachable.__name__, Tampered.__name__}
+        )
+        amiss = [alarm for alarm in report.alarms if alarm.kind not in expected]
+        assert not amiss, f"nothing is amiss: {amiss}"
+
+
+def _winner(db: Database, name: Name) -> bytes | None:
+    found: bytes | None = db.scalar(
+        "SELECT version.id FROM blob JOIN namespace ON namespace.no = namespace_no"
+        " JOIN version ON version.no = winner_no WHERE namespace.name = ? AND blob.id = ?",
+        name,
+    )
+    return found
+
+
+async def _seen_tags(simulation: Simulation, device: Device, name: Name) -> set[int]:
+    """The tags that a deletion takes away."""
+
+    def query(db: Database) -> set[int]:
+        number = blobs.find_namespace(db, name.namespace)
+        row = None if number is None else blobs.find_blob(db, number, name.id)
+        return set() if row is None else {tag for _, tag in facts.flag_tags(db, row.no)}
+
+    return await (await simulation.opened(device)).parts()[0].cache.read(query)
