@@ -86,9 +86,7 @@ def new_file(path: Path, mode: int = 0o666, *, may_exist: bool = False) -> Itera
     """
     with create(path, mode, may_exist=may_exist) as file:
         yield file
-        file.flush()
-        with step(Act.SYNC, path):
-            _sync(file.fileno())
+        sync_file(file, path)
 
 
 def create(path: Path, mode: int = 0o666, *, may_exist: bool = False) -> BinaryIO:
@@ -100,6 +98,13 @@ def create(path: Path, mode: int = 0o666, *, may_exist: bool = False) -> BinaryI
     if _observer is None:
         return os.fdopen(descriptor, "wb")
     return io.BufferedWriter(_ObservedFile(path, descriptor))
+
+
+def sync_file(file: BinaryIO, path: Path) -> None:
+    """Make the bytes of an open file durable, but not its name."""
+    file.flush()
+    with step(Act.SYNC, path):
+        _sync(file.fileno())
 
 
 def write_file(path: Path, data: bytes) -> None:

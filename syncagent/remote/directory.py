@@ -18,6 +18,7 @@ import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
+from io import BufferedReader
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -51,6 +52,7 @@ from syncagent.names import (
 )
 from syncagent.remote.base import (
     Body,
+    FileSlice,
     ObjectInfo,
     ObjectPage,
     check_get,
@@ -142,6 +144,25 @@ class DirectoryRemote:
         """Unsupported: notifications of file systems are silent about other machines on a mount."""
         raise UnsupportedByRemote("a folder does not tell when it changes")
 
+    async def temporary(self) -> Path:
+        """A path for a file that `put_file` can name: in this file system, and swept if it is left behind."""
+        return await self._write(self._temporary)
+
+    async def put_file(self, name: str, file: Path, *, overwrite: bool = False) -> None:
+        """`put` of a complete and durable file at `temporary`, without copying it. It may be gone afterwards."""
+        check_put(name, FileSlice(file, 0, (await self._read(file.stat)).st_size))
+        await self._write(self._put_file, name, file, overwrite)
+
+    async def open(self, name: str) -> BufferedReader:
+        """An object's file, to be read and closed by the caller. A put or delete does not show in it."""
+        check_object_name(name)
+        return await self._read(self._open, name)
+
+    async def check_absent(self, name: str) -> None:
+        """`ObjectExists` where a put would say so. To be asked before a body is taken."""
+        check_object_name(name)
+        await self._write(self._check_free, name, overwrite=False)
+
     async def aclose(self) -> None:
         """See `Remote.aclose`. Nothing is held open between calls."""
         await anyio.lowlevel.checkpoint()
@@ -171,7 +192,6 @@ class DirectoryRemote:
             raise ConfigError(f"{self._root} cannot be a remote: a file is in the way") from error
 
     def _put(self, name: str, body: Body, size: int, overwrite: bool) -> None:
-        target = self._path(name)
         self._check_free(name, overwrite)  # saves writing the bytes; `_publish` decides
         temporary = self._temporary()
         try:
@@ -180,16 +200,24 @@ class DirectoryRemote:
                 while written < size:
                     anyio.from_thread.check_cancelled()
                     written += file.write(read_piece(body, written))
-            self._make_folders(name)
-            anyio.from_thread.check_cancelled()
-            if overwrite:
-                files.rename(temporary, target)
-            else:
-                self._publish(name, temporary)
-            files.sync_folder(target.parent)
+            self._give_name(name, temporary, overwrite)
         finally:
             with contextlib.suppress(OSError):  # what stays is swept a day later
                 files.unlink(temporary, missing_ok=True)
+
+    def _put_file(self, name: str, file: Path, overwrite: bool) -> None:
+        self._check_free(name, overwrite)
+        self._give_name(name, file, overwrite)
+
+    def _give_name(self, name: str, temporary: Path, overwrite: bool) -> None:
+        """A durable file becomes a durable object."""
+        self._make_folders(name)
+        anyio.from_thread.check_cancelled()
+        if overwrite:
+            files.rename(temporary, self._path(name))
+        else:
+            self._publish(name, temporary)
+        files.sync_folder(self._path(name).parent)
 
     def _publish(self, name: str, temporary: Path) -> None:
         """Give a complete file its name if that is free: the atomic step of create-if-absent."""
@@ -210,17 +238,21 @@ class DirectoryRemote:
             ) from error
 
     def _get(self, name: str, start: int, stop: int | None) -> bytes:
-        self._info(name)
-        with open(os.open(self._path(name), _READ_FLAGS), "rb") as file:  # noqa: PTH123 - Path.open has no flags
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise ObjectNotFound(f"{name} is not at the remote")
-            wanted = range_end(name, found.st_size, start, stop) - start
+        with self._open(name) as file:
+            wanted = range_end(name, os.fstat(file.fileno()).st_size, start, stop) - start
             file.seek(start)
             data = file.read(wanted)
         if len(data) < wanted:
             raise BadResponse(f"{name} became shorter while it was read")
         return data
+
+    def _open(self, name: str) -> BufferedReader:
+        self._info(name)
+        file = os.fdopen(os.open(self._path(name), _READ_FLAGS), "rb")
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise ObjectNotFound(f"{name} is not at the remote")
+        return file
 
     def _head(self, name: str) -> ObjectInfo:
         return self._info(name)
