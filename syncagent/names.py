@@ -88,9 +88,14 @@ def check_object_name(name: str) -> str:
     return name
 
 
+def is_listable_prefix(prefix: str) -> bool:
+    """Whether a remote may be asked for the objects below it."""
+    return bool(_PREFIX.fullmatch(prefix))
+
+
 def check_object_prefix(prefix: str) -> str:
     """A prefix that may be listed, or `InvalidName`: empty, or a whole folder such as `packs/`."""
-    if not _PREFIX.fullmatch(prefix):
+    if not is_listable_prefix(prefix):
         raise InvalidName(f"{prefix[:80]!r} is not a listable prefix")
     return prefix
 

@@ -41,6 +41,7 @@ COMMANDS = {
     "remote": Lazy("syncagent.cli.remote:remote", "Show or change the place that the vault is synced with."),
     "device": Lazy("syncagent.cli.device:device", "List, rename and remove the vault's devices."),
     "key": Lazy("syncagent.cli.key:key", "List and replace the passphrase and the recovery code."),
+    "serve": Lazy("syncagent.cli.serve:serve", "Run a server that keeps vaults, and manage its users."),
     "demo": Lazy(
         "syncagent.cli.demo:demo", "Show two devices and a remote at work, and prove what is promised."
     ),

@@ -149,7 +149,7 @@ class DirectoryRemote:
         return await self._write(self._temporary)
 
     async def put_file(self, name: str, file: Path, *, overwrite: bool = False) -> None:
-        """`put` of a complete and durable file at `temporary`, without copying it. It may be gone afterwards."""
+        """`put` of a complete and durable file at `temporary`, without a copy. It may be gone then."""
         check_put(name, FileSlice(file, 0, (await self._read(file.stat)).st_size))
         await self._write(self._put_file, name, file, overwrite)
 
