@@ -9,10 +9,10 @@ import click
 
 from syncagent.cli import exit as exits
 from syncagent.cli.output import Output
+from syncagent.cli.report import report_document, report_line
 from syncagent.cli.running import run_on_vault
 from syncagent.cli.session import Session, takes_session
-from syncagent.cli.status import alarm_document
-from syncagent.cli.text import counted, size_text
+from syncagent.cli.text import size_text
 from syncagent.engine.report import Listener
 from syncagent.errors import SyncAgentError, VaultInUse
 from syncagent.model import Progress, SyncReport
@@ -28,15 +28,27 @@ LOCKED_TRIES = 5
 
 
 @click.command()
+@click.option(
+    "--watch", is_flag=True, help="Stay: sync again whenever something changes, and show what arrives."
+)
 @takes_session
-def sync(session: Session) -> int:
+def sync(session: Session, watch: bool) -> int:
     """Send what the remote lacks and fetch what this device lacks.
 
     Waits for a sync of this vault that is running, then does its own round.
 
+    With --watch it stays and shows each round in which something happened; with --json
+    too, each is a document on a line of its own. Ctrl-C ends it at any time, with code
+    130, and nothing is lost by that.
+
     \b
         syncagent sync
+        syncagent sync --watch
     """
+    if watch:
+        from syncagent.cli.watch import watch_vault  # here: a plain sync does without
+
+        return watch_vault(session)
     return _run(session, lambda vault, listener: vault.sync(progress=listener))
 
 
@@ -75,7 +87,7 @@ def sync_now(session: Session) -> int:
         output.complain(exits.error_line(exc))
         return exits.code_of(type(exc))
     code = exits.tell_report(report, output)
-    output.line(_line(report))
+    output.line(report_line(report))
     return code
 
 
@@ -84,8 +96,8 @@ def _run(session: Session, one_round: Round) -> int:
     report = _round(session, one_round)
     code = exits.tell_report(report, output)
     if output.is_json:
-        output.document(_document(report))
-    output.line(_line(report))
+        output.document(report_document(report))
+    output.line(report_line(report))
     return code
 
 
@@ -142,36 +154,6 @@ def _listener(output: Output) -> Iterator[Listener | None]:
 
     with bars:
         yield show
-
-
-def _line(report: SyncReport) -> str:
-    if not (report.sent or report.fetched or report.failed or report.conflicts or report.alarms):
-        return "nothing to do"
-    parts = [f"sent {counted(report.sent, 'blob')}", f"fetched {report.fetched:,}"]
-    if report.sent_bytes:
-        parts[0] += f" ({size_text(report.sent_bytes)})"
-    if report.fetched_bytes:
-        parts[1] += f" ({size_text(report.fetched_bytes)})"
-    parts += [f"failed {report.failed:,}"] * bool(report.failed)
-    parts += [counted(report.conflicts, "conflict")] * bool(report.conflicts)
-    return ", ".join([*parts, f"{report.duration_s:.1f} s"])
-
-
-def _document(report: SyncReport) -> dict[str, object]:
-    return {
-        "sent": report.sent,
-        "fetched": report.fetched,
-        "failed": report.failed,
-        "sent_bytes": report.sent_bytes,
-        "fetched_bytes": report.fetched_bytes,
-        "conflicts": report.conflicts,
-        "alarms": [alarm_document(alarm) for alarm in report.alarms],
-        "failures": [
-            {"namespace": one.namespace, "id": one.id, "direction": one.direction, "error": one.error}
-            for one in report.failures
-        ],
-        "duration_s": round(report.duration_s, 3),
-    }
 
 
 def _checked(namespace: str | None) -> str | None:
