@@ -9,7 +9,8 @@ from syncagent.cache import facts, journals, meta, outbox
 from syncagent.cache.db import Database
 from syncagent.engine.context import Context
 from syncagent.errors import ConfigError
-from syncagent.journal.batch import MAX_DEVICE_NAME_BYTES, DeviceChange, decode_change, encode_change
+from syncagent.journal.batch import decode_change, encode_change
+from syncagent.journal.changes import MAX_DEVICE_NAME_BYTES, DeviceChange
 from syncagent.journal.clock import tick
 from syncagent.model import DeviceId, DeviceInfo
 

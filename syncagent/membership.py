@@ -62,7 +62,8 @@ from syncagent.errors import (
     WrongPassphrase,
     WrongVault,
 )
-from syncagent.journal.batch import DeviceChange, SlotsChange, encode_change
+from syncagent.journal.batch import encode_change
+from syncagent.journal.changes import DeviceChange, SlotsChange
 from syncagent.journal.clock import tick
 from syncagent.model import Alarm, CreatedVault, DeviceId, Hlc, JoinedVault, SlotId, VaultId
 from syncagent.remote import open_remote

@@ -29,7 +29,7 @@ from syncagent.errors import (
     SyncAgentError,
     WrongVault,
 )
-from syncagent.journal.batch import check_metadata
+from syncagent.journal.checks import check_metadata
 from syncagent.model import (
     DEFAULT_PRIORITY,
     SMALL_BLOB,

@@ -18,7 +18,7 @@ from syncagent.engine.grouped import DeleteStep, PutStep, Step, record_group
 from syncagent.engine.local import Put, check_priority
 from syncagent.engine.sources import Source, check_source
 from syncagent.errors import ConfigError
-from syncagent.journal.batch import check_metadata
+from syncagent.journal.checks import check_metadata
 from syncagent.model import DEFAULT_PRIORITY, MetadataValue, Version
 
 

@@ -14,8 +14,9 @@ from syncagent.cache import meta
 from syncagent.crypto.chunk import content_digest
 from syncagent.crypto.keys import RootSecret, VaultKeys
 from syncagent.crypto.sealed import seal_object
-from syncagent.journal.batch import Batch, Change, VersionChange, encode_batch
+from syncagent.journal.batch import encode_batch
 from syncagent.journal.chain import chain_next, chain_start
+from syncagent.journal.changes import Batch, Change, VersionChange
 from syncagent.model import Codec, DeviceId, PackedChunk, PackRecord, Parent, VaultId, Version
 from syncagent.remote import open_remote
 

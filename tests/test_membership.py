@@ -27,7 +27,8 @@ from syncagent.errors import (
     WrongPassphrase,
     WrongVault,
 )
-from syncagent.journal.batch import SlotsChange, encode_change
+from syncagent.journal.batch import encode_change
+from syncagent.journal.changes import SlotsChange
 from syncagent.journal.clock import tick
 from syncagent.model import SlotId, VaultId
 from syncagent.remote.memory import MemoryRemote

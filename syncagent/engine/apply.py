@@ -18,7 +18,9 @@ from syncagent.engine.heads import add_version
 from syncagent.engine.report import Seen
 from syncagent.engine.slots import SLOTS_KEY
 from syncagent.errors import CacheDamaged, RemoteForked, SyncAgentError, Tampered
-from syncagent.journal.batch import (
+from syncagent.journal.batch import decode_change, encode_change, encode_version
+from syncagent.journal.chain import chain_next, chain_start, contradicts
+from syncagent.journal.changes import (
     Batch,
     Change,
     DeviceChange,
@@ -28,11 +30,7 @@ from syncagent.journal.batch import (
     SlotsChange,
     TagChange,
     VersionChange,
-    decode_change,
-    encode_change,
-    encode_version,
 )
-from syncagent.journal.chain import chain_next, chain_start, contradicts
 from syncagent.journal.clock import is_far_ahead, observe
 from syncagent.journal.merge import Register, newest
 from syncagent.model import CHUNK_SIZE, Alarm, DeviceId, Hlc, PackRecord, Version, VersionId

@@ -20,18 +20,9 @@ from syncagent.engine.apply import alarm
 from syncagent.engine.backoff import GIVEN_UP_S
 from syncagent.engine.heads import fold_pair
 from syncagent.errors import CacheDamaged, LimitExceeded, OpenError, TooNew
-from syncagent.journal.batch import (
-    ENVELOPE_BYTES,
-    MAX_CHANGES,
-    MAX_TRANSACTION_BYTES,
-    Batch,
-    Head,
-    cut,
-    decode_change,
-    encode_batch,
-    version_change,
-)
+from syncagent.journal.batch import cut, decode_change, encode_batch, version_change
 from syncagent.journal.chain import chain_next, chain_start
+from syncagent.journal.changes import ENVELOPE_BYTES, MAX_CHANGES, MAX_TRANSACTION_BYTES, Batch, Head
 from syncagent.journal.clock import tick
 from syncagent.model import DeviceId, PackRecord
 

@@ -10,7 +10,8 @@ from syncagent.cache.db import Database
 from syncagent.crypto.keys import VaultKeys
 from syncagent.engine import local
 from syncagent.engine.local import NewContent, Put
-from syncagent.journal.batch import VersionChange, check_transaction, encode_change
+from syncagent.journal.batch import check_transaction, encode_change
+from syncagent.journal.changes import VersionChange
 from syncagent.model import GroupId, Scope, Version
 
 

@@ -22,14 +22,8 @@ from syncagent.engine.apply import alarm
 from syncagent.engine.context import Context
 from syncagent.engine.publish import OutboxDamaged, ProfileCopied
 from syncagent.errors import BadResponse, CacheDamaged, ObjectNotFound, RemoteForked
-from syncagent.journal.batch import (
-    Change,
-    DeviceChange,
-    VersionChange,
-    decode_batch,
-    decode_change,
-    encode_change,
-)
+from syncagent.journal.batch import decode_batch, decode_change, encode_change
+from syncagent.journal.changes import Change, DeviceChange, VersionChange
 from syncagent.journal.clock import tick
 from syncagent.model import Alarm, DeviceId
 from syncagent.remote.base import Remote

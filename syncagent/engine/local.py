@@ -27,7 +27,8 @@ from syncagent.errors import (
     SourceChanged,
     VersionConflict,
 )
-from syncagent.journal.batch import FlagsChange, encode_change
+from syncagent.journal.batch import encode_change
+from syncagent.journal.changes import FlagsChange
 from syncagent.journal.clock import tick
 from syncagent.model import (
     CHUNK_SIZE,

@@ -35,7 +35,7 @@ from syncagent.errors import (
     TransientRemoteError,
     Unreachable,
 )
-from syncagent.journal.batch import MAX_CHANGES
+from syncagent.journal.changes import MAX_CHANGES
 from syncagent.model import MAX_RETRIES
 from syncagent.remote.base import Remote
 

@@ -18,7 +18,8 @@ from syncagent.cache.db import Database
 from syncagent.engine.context import Context
 from syncagent.engine.trouble import FailsAlone, Trouble
 from syncagent.errors import Forbidden, ObjectError, SyncAgentError
-from syncagent.journal.batch import SlotsChange, decode_change, encode_change
+from syncagent.journal.batch import decode_change, encode_change
+from syncagent.journal.changes import SlotsChange
 from syncagent.journal.clock import tick
 from syncagent.model import SlotId
 from syncagent.remote.base import Remote

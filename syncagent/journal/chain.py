@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from syncagent.journal.batch import Head
+from syncagent.journal.changes import Head
 from syncagent.model import DeviceId, VaultId
 
 _CHAIN_LABEL = b"syncagent/1/chain"

@@ -13,7 +13,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from syncagent.journal.batch import NEVER, DeviceChange, SlotsChange, TagChange, encode_change, encode_version
+from syncagent.journal.batch import encode_change, encode_version
+from syncagent.journal.changes import NEVER, DeviceChange, SlotsChange, TagChange
 from syncagent.model import DeviceId, Hlc, Metadata, Parent, Version, VersionId
 
 FOLDER_KEYS = "fs."

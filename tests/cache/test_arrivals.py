@@ -19,8 +19,8 @@ from syncagent.engine.apply import (
 )
 from syncagent.engine.arrivals import candidates, newcomers
 from syncagent.errors import RemoteForked
-from syncagent.journal.batch import Batch, Change, FlagsChange, VersionChange
 from syncagent.journal.chain import chain_start
+from syncagent.journal.changes import Batch, Change, FlagsChange, VersionChange
 from syncagent.model import CHUNK_SIZE, DeviceId, Parent, Version
 
 from .conftest import KEY

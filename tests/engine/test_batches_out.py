@@ -12,7 +12,7 @@ from syncagent.errors import (
     SyncAgentError,
     Unreachable,
 )
-from syncagent.journal.batch import VersionChange
+from syncagent.journal.changes import VersionChange
 from syncagent.remote.memory import MemoryRemote
 from syncagent.remote.retry import RetryRemote
 from syncagent.vault import Vault

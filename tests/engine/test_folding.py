@@ -6,7 +6,7 @@ import pytest
 
 from syncagent import names
 from syncagent.errors import Unreachable
-from syncagent.journal.batch import VersionChange
+from syncagent.journal.changes import VersionChange
 from tests.engine.world import Fails, World, batches, listed, rows
 
 pytestmark = pytest.mark.anyio

@@ -19,7 +19,7 @@ from syncagent.errors import (
     Unreachable,
     VersionConflict,
 )
-from syncagent.journal.batch import VersionChange
+from syncagent.journal.changes import VersionChange
 from syncagent.transaction import Transaction
 from syncagent.vault import Vault
 from tests.engine.test_rollback import contents, is_quiet, settle

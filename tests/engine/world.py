@@ -20,7 +20,8 @@ from syncagent.cache.db import Database
 from syncagent.cache.profile import Profile, open_database
 from syncagent.crypto.keys import RootSecret, VaultKeys
 from syncagent.crypto.sealed import open_object
-from syncagent.journal.batch import Batch, decode_batch
+from syncagent.journal.batch import decode_batch
+from syncagent.journal.changes import Batch
 from syncagent.model import DeviceId
 from syncagent.remote.base import Body, ObjectInfo, ObjectPage, Remote, body_size
 from syncagent.remote.memory import MemoryRemote, MemoryStore

@@ -17,6 +17,17 @@ from syncagent.crypto.keys import VaultKeys, new_root
 from syncagent.crypto.sealed import seal_object
 from syncagent.errors import ConfigError, LimitExceeded, SyncAgentError, Tampered, TooNew
 from syncagent.journal.batch import (
+    check_transaction,
+    cut,
+    decode_batch,
+    decode_change,
+    decode_version,
+    encode_batch,
+    encode_change,
+    encode_version,
+    version_change,
+)
+from syncagent.journal.changes import (
     ENVELOPE_BYTES,
     MAX_BATCH_BYTES,
     MAX_CHANGES,
@@ -38,17 +49,8 @@ from syncagent.journal.batch import (
     TagChange,
     VersionChange,
     WantChange,
-    check_metadata,
-    check_transaction,
-    cut,
-    decode_batch,
-    decode_change,
-    decode_version,
-    encode_batch,
-    encode_change,
-    encode_version,
-    version_change,
 )
+from syncagent.journal.checks import check_metadata
 from syncagent.model import (
     CHUNK_SIZE,
     MAX_METADATA_BYTES,

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncagent.journal.batch import Head
 from syncagent.journal.chain import (
     BatchId,
     Listing,
@@ -18,6 +17,7 @@ from syncagent.journal.chain import (
     check_listing,
     contradicts,
 )
+from syncagent.journal.changes import Head
 from syncagent.model import DeviceId, VaultId
 
 A, B, C = (DeviceId(bytes([n]) * 16) for n in (1, 2, 3))

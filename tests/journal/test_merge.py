@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncagent.journal.batch import NEVER, DeviceChange, SlotsChange
+from syncagent.journal.changes import NEVER, DeviceChange, SlotsChange
 from syncagent.journal.merge import (
     Expiry,
     Facts,

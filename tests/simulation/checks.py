@@ -11,7 +11,7 @@ from syncagent.cache import blobs
 from syncagent.cache.db import Database
 from syncagent.cache.profile import Profile
 from syncagent.errors import BlobNotFound
-from syncagent.journal.batch import VersionChange
+from syncagent.journal.changes import VersionChange
 from syncagent.model import SyncStatus, Version
 from syncagent.vault import Vault
 from tests.simulation.model import Content, Model, Name

@@ -22,7 +22,8 @@ from syncagent.cache.profile import Profile, open_database
 from syncagent.crypto.keys import VaultKeys
 from syncagent.crypto.sealed import open_object
 from syncagent.errors import SyncAgentError
-from syncagent.journal.batch import Batch, VersionChange, decode_batch
+from syncagent.journal.batch import decode_batch
+from syncagent.journal.changes import Batch, VersionChange
 from syncagent.model import DeviceId
 from syncagent.remote.base import Remote
 from syncagent.remote.memory import MemoryRemote, MemoryStore

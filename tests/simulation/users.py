@@ -8,7 +8,8 @@ import anyio
 from syncagent.cache import blobs, facts, journals, outbox
 from syncagent.cache.db import Database
 from syncagent.errors import SyncAgentError, Tampered, Unreachable, VersionConflict
-from syncagent.journal.batch import FlagsChange, encode_change
+from syncagent.journal.batch import encode_change
+from syncagent.journal.changes import FlagsChange
 from syncagent.model import MetadataValue, SyncReport, Version
 from syncagent.vault import Vault
 from tests.simulation.model import Content, Name
