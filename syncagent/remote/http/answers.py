@@ -89,7 +89,7 @@ class _Page(msgspec.Struct):
 
 
 class _Changes(msgspec.Struct):
-    cursor: Annotated[str, msgspec.Meta(pattern=f"^[!-~]{{1,{MAX_CURSOR}}}$")]
+    cursor: Annotated[str, msgspec.Meta(pattern=rf"\A[!-~]{{1,{MAX_CURSOR}}}\Z")]
 
 
 class _Vaults(msgspec.Struct):

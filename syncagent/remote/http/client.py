@@ -9,10 +9,10 @@ redirect, keeps a cookie, decompresses, or adds credentials of its own.
 
 import contextlib
 import ssl
+import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import anyio.to_thread
 import httpx
@@ -20,7 +20,6 @@ import httpx
 from syncagent import __version__
 from syncagent.errors import (
     BadResponse,
-    CertificateRejected,
     ConfigError,
     RemoteError,
     Unreachable,
@@ -29,6 +28,7 @@ from syncagent.remote.access import Access
 from syncagent.remote.base import Body, body_size, read_pieces
 from syncagent.remote.http.address import Address
 from syncagent.remote.http.answers import MAX_PROBLEM_BYTES, Answer, quoted
+from syncagent.remote.http.tls import certificate_trouble, tls_context
 
 MAX_CONNECTIONS = 16
 """Eight transfers, a long poll, and some calls of commands beside them: none waits for another."""
@@ -37,7 +37,6 @@ IDLE_S = 15.0
 on its way meanwhile would fail. Few are left to be found dead when a laptop wakes."""
 
 _SMALL = 4096
-_ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "BAD_CERT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +110,9 @@ async def open_client(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody
     if address.is_encrypted:
         # Reading certificates takes tens of milliseconds.
-        context = await anyio.to_thread.run_sync(_tls_context, access)
+        context = await anyio.to_thread.run_sync(tls_context, access)
     # What is sent to this machine goes past no proxy, whatever the environment says.
-    transport = _transport(context, None if address.is_loopback else _proxy(address.origin))
+    transport = _transport(context, None if address.is_loopback else environment_proxy(address.origin))
     return HttpClient(address, access.token, transport, timeouts)
 
 
@@ -138,6 +137,7 @@ class HttpClient:
         self._transport = transport
         self._timeouts = timeouts
         self._headers = {
+            "Host": address.origin.partition("://")[2],
             "Accept-Encoding": "identity",
             "User-Agent": f"syncagent/{__version__}",
         }
@@ -177,7 +177,7 @@ class HttpClient:
             self.address.api + path,
             params=query,
             headers={**self._headers, **(headers or {}), **_length(body)},
-            content=None if body is None else read_pieces(body),
+            stream=None if body is None else _BodyStream(body),
             extensions={"timeout": self._phases(extra_read_s)},
         )
         with translated(self.address.origin):
@@ -216,32 +216,15 @@ def translated(origin: str) -> Iterator[None]:
 
 
 def _translation(error: Exception, origin: str) -> RemoteError:
-    trouble = _tls_trouble(error)
-    if isinstance(trouble, ssl.SSLCertVerificationError):
-        return CertificateRejected(
-            f"the certificate of {origin} does not verify: {quoted(trouble.verify_message)}",
-            todo="check the address and the clock, or name the certificates to trust in a file",
-        )
-    if trouble is not None and any(word in (trouble.reason or "") for word in _ALERTS):
-        return CertificateRejected(
-            f"{origin} does not accept this device's certificate, or asks for one: {quoted(trouble.reason)}",
-            todo="check the client certificate",
-        )
+    rejected = certificate_trouble(error, origin)
+    if rejected is not None:
+        return rejected
     for base in type(error).__mro__:
         if base in MEANINGS:
             what = _WHAT.get(base) or type(error).__name__
             detail = f" ({quoted(str(error))})" if str(error) else ""
             return MEANINGS[base](f"{origin}: {what}{detail}")
     return Unreachable(f"{origin}: the connection broke ({quoted(str(error) or type(error).__name__)})")
-
-
-def _tls_trouble(error: BaseException | None) -> ssl.SSLError | None:
-    """The TLS error at the bottom of another one, if there is any; each backend buries it elsewhere."""
-    for _ in range(16):
-        if error is None or isinstance(error, ssl.SSLError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
 
 
 async def _answer(response: httpx.Response, *, is_head: bool, most_bytes: int) -> Answer:
@@ -305,38 +288,22 @@ class _Collected:
             self._small.clear()
 
 
+class _BodyStream(httpx.AsyncByteStream):
+    """A body that httpx reads a piece at a time. No generator: trio complains of one that is abandoned."""
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return read_pieces(self._body)
+
+
 def _length(body: Body | None) -> dict[str, str]:
     """Without this header a body of unknown end would go out in the chunked coding."""
     return {} if body is None else {"Content-Length": str(body_size(body))}
 
 
-def _tls_context(access: Access) -> ssl.SSLContext:
-    """The system's certificates, or only those of a file; never those that httpx brings. Blocks."""
-    try:
-        context = ssl.create_default_context(cafile=access.ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise _unusable(access.ca_file, "certificates to trust", error) from error
-    if access.client_cert is not None:
-        try:
-            # A key under a passphrase would make OpenSSL ask on the terminal.
-            context.load_cert_chain(access.client_cert, password=_no_passphrase)
-        except (OSError, ssl.SSLError) as error:
-            raise _unusable(access.client_cert, "a certificate and its key", error) from error
-    return context
-
-
-def _no_passphrase() -> str:
-    raise ssl.SSLError(0, "its key is under a passphrase")
-
-
-def _unusable(path: Path | None, wanted: str, error: OSError) -> ConfigError:
-    reason = error.strerror or "it holds none in PEM form"
-    if isinstance(error, ssl.SSLError):
-        reason = error.reason or error.strerror or "it holds none in PEM form"
-    return ConfigError(f"{path} cannot be read as a file of {wanted}: {reason}")
-
-
-def _proxy(origin: str) -> str | None:
+def environment_proxy(origin: str) -> str | None:
     """The proxy that the environment names for a server, as every program reads it; None for none."""
     scheme, _, host = origin.partition("://")
     proxies = urllib.request.getproxies()
@@ -351,6 +318,8 @@ def _transport(context: ssl.SSLContext, proxy: str | None) -> httpx.AsyncHTTPTra
         max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS, keepalive_expiry=IDLE_S
     )
     try:
+        if proxy and urllib.parse.urlsplit(proxy).port == 0:  # what has none that can be raises ValueError
+            raise ValueError("no port")
         return httpx.AsyncHTTPTransport(
             verify=context, trust_env=False, http2=False, limits=limits, proxy=proxy
         )
