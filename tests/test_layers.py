@@ -60,7 +60,6 @@ HOMES = {
     "sqlite3": "server/accounts.py",
     "starlette": "server/",
     "uvicorn": "server/",
-    "h11": "server/protocol.py",
     "prometheus_client": "server/observe.py",
     "threading": "cache/commit.py",  # one lock; threads themselves come from anyio
 }

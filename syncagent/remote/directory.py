@@ -144,14 +144,14 @@ class DirectoryRemote:
         """Unsupported: notifications of file systems are silent about other machines on a mount."""
         raise UnsupportedByRemote("a folder does not tell when it changes")
 
-    async def temporary(self) -> Path:
-        """A path for a file that `put_file` can name: in this file system, and swept if it is left behind."""
-        return await self._write(self._temporary)
+    async def put_file(self, name: str, file: FileSlice, *, overwrite: bool = False) -> None:
+        """`put` of the whole of a durable file at a path from `temporary`: moved, and not copied."""
+        check_put(name, file)
+        await self._write(self._put_file, name, file.path, overwrite)
 
-    async def put_file(self, name: str, file: Path, *, overwrite: bool = False) -> None:
-        """`put` of a complete and durable file at `temporary`, without a copy. It may be gone then."""
-        check_put(name, FileSlice(file, 0, (await self._read(file.stat)).st_size))
-        await self._write(self._put_file, name, file, overwrite)
+    def temporary(self) -> Path:
+        """A path for a file that `put_file` takes. Blocks; raises what the system raises."""
+        return self._temporary()
 
     async def open(self, name: str) -> BufferedReader:
         """An object's file, to be read and closed by the caller. A put or delete does not show in it."""
@@ -208,6 +208,8 @@ class DirectoryRemote:
     def _put_file(self, name: str, file: Path, overwrite: bool) -> None:
         self._check_free(name, overwrite)
         self._give_name(name, file, overwrite)
+        with contextlib.suppress(OSError):  # what stays is swept a day later
+            files.unlink(file, missing_ok=True)
 
     def _give_name(self, name: str, temporary: Path, overwrite: bool) -> None:
         """A durable file becomes a durable object."""

@@ -20,6 +20,7 @@ from syncagent.server.accounts import Accounts, Grant
 from syncagent.server.limits import Limits, Turnstile
 from syncagent.server.observe import Observer, Seen
 from syncagent.server.problem import Problem, problem_of
+from syncagent.server.spool import SMALL_SIZE
 from syncagent.server.usage import Usage
 from syncagent.server.vaults import Vaults, digest_of, size_of
 from syncagent.server.watch import Watch
@@ -104,21 +105,17 @@ async def _put(service: Service, request: Request, grant: Grant) -> Response:
     size = requests.body_length(request, name)
     promised = requests.promised_digest(request)
     overwrite = not requests.is_create_only(request)
-    if not overwrite or grant.is_append_only:
+    may_replace = overwrite and not grant.is_append_only
+    if not may_replace and size > SMALL_SIZE:
         with _append_only(overwrite):
-            await vault.check_absent(name)
-    body = requests.Body(request, size, service.limits)
+            await vault.check_absent(name)  # before the body comes in vain
+    body = requests.IncomingBody(request, size, service.limits)
     async with (
         service.usage.writing(grant.user, size, quota_bytes=grant.quota_bytes, vault=vault.name) as change,
-        await vault.spool() as spool,
+        vault.receiving(body, lambda found: requests.check_digest(name, promised, found)) as received,
     ):
-        while piece := await body.read():
-            await spool.write(piece)
-        await spool.finish(lambda found: requests.check_digest(name, promised, found))
-        with anyio.CancelScope(shield=True), _append_only(overwrite and grant.is_append_only):
-            change.grown_bytes = await vault.store(
-                name, spool, size, overwrite=overwrite and not grant.is_append_only
-            )
+        with anyio.CancelScope(shield=True), _append_only(overwrite):
+            change.grown_bytes = await vault.store(name, received, overwrite=may_replace)
     service.watch.changes(vault.key).tell()
     return Response(status_code=201, headers=_HEADERS)
 

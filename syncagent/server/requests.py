@@ -178,12 +178,13 @@ def asked_wait(request: Request, limits: Limits) -> float:
     return min(timeout_s, limits.longest_wait_s)
 
 
-class Body:
+class IncomingBody:
     """A request's body, of which exactly so many bytes are taken, in time."""
 
     def __init__(
         self, request: Request, size: int, limits: Limits, *, clock: Callable[[], float] = monotonic
     ) -> None:
+        self.size = size
         self._receive = request.receive
         self._left = size
         self._more = True

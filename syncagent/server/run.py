@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -97,7 +98,6 @@ class BlobServer:
             backlog=_BACKLOG,
             timeout_keep_alive=round(limits.keep_alive_s),
             timeout_graceful_shutdown=round(limits.drain_s),
-            h11_max_incomplete_event_size=limits.header_bytes,
         )
         self._server = _Uvicorn(config, watch, lambda: ready(_url(listening)))
         self._server.should_exit = self._is_stopping
@@ -142,12 +142,18 @@ def make_data_folder(data: Path) -> None:
 
 @contextlib.contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except (OSError, OverflowError) as error:
-        raise ConfigError(f"the server cannot listen on {host!r} port {port}: {error}") from error
-    with listening:
+    with contextlib.ExitStack() as stack:
+        try:
+            # asyncio turns Nagle's algorithm off only where the protocol is TCP by name: else each answer
+            # in two parts waits 40 ms for the client to acknowledge the first.
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            listening = stack.enter_context(socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP))
+            if sys.platform != "win32":  # there it would let two servers have one port
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((host, port))
+            listening.listen(_BACKLOG)
+        except (OSError, OverflowError) as error:
+            raise ConfigError(f"the server cannot listen on {host!r} port {port}: {error}") from error
         yield listening
 
 

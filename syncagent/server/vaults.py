@@ -4,6 +4,7 @@ Two users may each have a vault of one name: they are different folders. The
 folders are the truth; nothing else knows which vaults and objects there are.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -17,10 +18,11 @@ import anyio.to_thread
 
 from syncagent.errors import ObjectNotFound
 from syncagent.names import PACKS
-from syncagent.remote.base import ObjectInfo, ObjectPage
+from syncagent.remote.base import Body, ObjectInfo, ObjectPage, body_size
 from syncagent.remote.directory import TEMPORARY_FOLDER, DirectoryRemote, file_limiter
 from syncagent.server.problem import Problem
-from syncagent.server.spool import Spool
+from syncagent.server.requests import IncomingBody
+from syncagent.server.spool import received
 
 FOLDER = "vaults"
 
@@ -45,16 +47,21 @@ class StoredVault:
         """`ObjectExists` where the name is taken."""
         await self._remote.check_absent(name)
 
-    async def spool(self) -> Spool:
-        """Where the body of an object can be written that `store` takes."""
-        return Spool(await self._remote.temporary())
+    def receiving(
+        self, body: IncomingBody, check: Callable[[bytes], None]
+    ) -> contextlib.AbstractAsyncContextManager[Body]:
+        """Takes a body for `store`; see `received`."""
+        return received(body, check, self._remote.temporary)
 
-    async def store(self, name: str, spool: Spool, size: int, *, overwrite: bool) -> int:
-        """Name what was spooled; durable on return. By how many bytes the vault has grown."""
+    async def store(self, name: str, body: Body, *, overwrite: bool) -> int:
+        """Keep what was received; durable on return. By how many bytes the vault has grown."""
         async with self._turns[hash(name) % _STRIPES]:
             before = await self._size(name) if overwrite else 0
-            await self._remote.put_file(name, spool.path, overwrite=overwrite)
-        return size - before
+            if isinstance(body, bytes):
+                await self._remote.put(name, body, overwrite=overwrite)
+            else:
+                await self._remote.put_file(name, body, overwrite=overwrite)
+        return body_size(body) - before
 
     async def delete(self, name: str) -> int:
         """Remove an object; durable on return. By how many bytes the vault has shrunk."""
