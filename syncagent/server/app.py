@@ -1,6 +1,7 @@
 """The calls of the API and what they answer. What a request says is read in `requests.py`."""
 
 import contextlib
+import email.utils
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from syncagent.server.observe import Observer, Seen
 from syncagent.server.problem import Problem, problem_of
 from syncagent.server.spool import SMALL_SIZE
 from syncagent.server.usage import Usage
-from syncagent.server.vaults import Vaults, digest_of, size_of
+from syncagent.server.vaults import Vaults, changed_at, digest_of, size_of
 from syncagent.server.watch import Watch
 
 SEND_SIZE = 256 << 10
@@ -131,7 +132,12 @@ async def _get(service: Service, request: Request, grant: Grant) -> Response:
     except BaseException:
         file.close()
         raise
-    headers = {**_HEADERS, "ETag": f'"{digest}"', "Accept-Ranges": "bytes"}
+    headers = {
+        **_HEADERS,
+        "ETag": f'"{digest}"',
+        "Last-Modified": email.utils.formatdate(changed_at(file), usegmt=True),
+        "Accept-Ranges": "bytes",
+    }
     if part is not None:
         headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
     return _ObjectResponse(file, part or range(size), 200 if part is None else 206, headers)

@@ -157,6 +157,11 @@ def size_of(file: BufferedReader) -> int:
     return os.fstat(file.fileno()).st_size
 
 
+def changed_at(file: BufferedReader) -> float:
+    """When an object was stored, in Unix seconds."""
+    return os.fstat(file.fileno()).st_mtime
+
+
 def digest_of(name: str, file: BufferedReader) -> str:
     """Hex SHA-256 of an object. A pack was named after it when it came; others are small, and read."""
     if name.startswith(PACKS):
