@@ -1,9 +1,6 @@
 """Anything that can happen, in any order: nothing is lost, and all devices end up the same."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,9 +8,8 @@ from tests.engine.world import World
 from tests.simulation.machine import play
 from tests.simulation.template import made_alone
 
-ROOT = Path(__file__).resolve().parents[2]
-FEW, MANY = 12, 300
-"""Runs of the quick tests, and all of them."""
+FEW, MANY, PART = 12, 300, 48
+"""Runs of the quick tests, all of them, and those of one slow test, of which several may run at once."""
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +36,6 @@ def test_runs_with_worker_threads(vault: World) -> None:
 
 
 @pytest.mark.slow
-def test_many_runs() -> None:
-    half = (MANY - FEW) // 2
-    command = [sys.executable, "-m", "tests.campaign.machine", "--runs", str(half), "--from"]
-    running = [
-        subprocess.Popen(
-            [*command, str(first)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        for first in (FEW, FEW + half)
-    ]
-    outputs = [process.communicate()[0] for process in running]
-    for process, output in zip(running, outputs, strict=True):
-        assert process.returncode == 0, output
+@pytest.mark.parametrize("first", range(FEW, MANY, PART))
+def test_many_runs(vault: World, first: int) -> None:
+    assert play(vault, range(first, first + PART)).done["runs"] == PART

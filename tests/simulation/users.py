@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from syncagent.cache import blobs, facts, journals, outbox
+from syncagent.cache import blobs, facts, journals, meta, outbox
 from syncagent.cache.db import Database
 from syncagent.errors import SyncAgentError, Tampered, Unreachable, VersionConflict
 from syncagent.journal.batch import encode_change
@@ -236,7 +236,9 @@ async def _check(simulation: Simulation, device: Device, report: SyncReport | No
     """What others have read and this device was not shown has a name; a parent still to come is known."""
 
     def query(db: Database) -> tuple[list[str], int]:
-        unread = [shown.device.hex() for shown in journals.beyond_cursors(db)]
+        # Of its own a device may have a batch in the outbox that others have read already.
+        own = meta.device_id(db)
+        unread = [shown.device.hex() for shown in journals.beyond_cursors(db) if shown.device != own]
         return unread, int(db.scalar(_MISSING_HOLES))
 
     cache = (await simulation.opened(device)).parts()[0].cache
