@@ -42,23 +42,27 @@ NOTES_NAMES = st.sampled_from([name for name in BLOBS if name.namespace == NOTES
 DEVICE = st.integers(0, 3)
 EDITS = st.lists(st.tuples(NAMES, SMALL_KINDS | st.just("delete")), min_size=1, max_size=4)
 PUTS = st.lists(st.tuples(NOTES_NAMES, KINDS), min_size=1, max_size=4)
-ALL_FAULTS = st.sampled_from(
-    [
-        (method, prefix, fault)
-        for method, prefix in (
-            ("put", "packs/"),
-            ("put", "journal/"),
-            ("get", "packs/"),
-            ("get", "journal/"),
-            ("list", "journal/"),
-            ("list", "devices/"),
-            ("list", "packs/"),
-            ("head", ""),
-        )
-        for fault in FAULTS[method]
-        if fault not in (Fault.HANG, Fault.SLOW)
-    ]
+FAULTY_CALLS = [
+    (method, prefix, fault)
+    for method, prefix in (
+        ("put", "packs/"),
+        ("put", "journal/"),
+        ("put", ""),
+        ("get", "packs/"),
+        ("get", "journal/"),
+        ("list", "journal/"),
+        ("list", "devices/"),
+        ("list", "packs/"),
+        ("head", ""),
+    )
+    for fault in FAULTS[method]
+    if fault not in (Fault.HANG, Fault.SLOW)
+]
+"""Method and prefix of the name of a call, and what it meets."""
+KEPT_BACK = st.sampled_from(
+    [Rule(Fault.REFUSE, "get"), Rule(Fault.CUT_PAGE, "list"), Rule(Fault.CUT_PAGE, "list", times=1)]
 )
+"""A journal whose batches are not given, or not all listed, also when asked for again, or then they are."""
 AWAITS = st.one_of(st.integers(0, 30), st.integers(0, 250))
 POINTS = st.one_of(
     st.builds(Point, st.just(Kind.COMMIT), st.integers(0, 9)),
@@ -104,6 +108,7 @@ class Machine(RuleBasedStateMachine):
         self.simulation: Simulation
         self._stack = ExitStack()
         self._content = 0
+        self._has_failed = False
         # The first that hypothesis tries for a seed is the simplest there is, the same for all seeds.
         self._is_idle = next(self.number) == 0
         if not self._is_idle:
@@ -133,11 +138,14 @@ class Machine(RuleBasedStateMachine):
         step = users.put_many if is_at_once else users.sync_beside
         self._call(step, at, [self._edit(name, kind) for name, kind in edits])
 
-    @rule(at=DEVICE, name=NAMES, kind=KINDS)
-    def read_and_put_if_unchanged(self, at: int, name: Name, kind: str) -> None:
-        """What was read last is kept in mind for the next time, and may have changed meanwhile."""
+    @rule(at=DEVICE, name=NAMES, kind=KINDS, is_changed_meanwhile=st.booleans())
+    def read_and_put_if_unchanged(self, at: int, name: Name, kind: str, is_changed_meanwhile: bool) -> None:
+        """What was read is kept in mind, for the next time too."""
         self._call(users.put_if_unchanged, at, self._edit(name, kind))
         self._call(users.read, at, name)
+        if is_changed_meanwhile:
+            self._call(users.put, at, self._edit(name, "small"))
+            self._call(users.put_if_unchanged, at, self._edit(name, kind))
 
     @rule(at=DEVICE, name=NAMES, kind=st.none() | SMALL_KINDS)
     def delete(self, at: int, name: Name, kind: str | None) -> None:
@@ -216,24 +224,51 @@ class Machine(RuleBasedStateMachine):
     def cut_off_two_processes(self, at: int, point: Point, edits: list[tuple[Name, str]]) -> None:
         self._cut_off(users.sync_beside, at, point, [self._edit(name, kind) for name, kind in edits])
 
-    @rule(at=DEVICE, fault=ALL_FAULTS, skip=st.integers(0, 3), times=st.integers(1, 4))
-    def sync_with_a_fault(self, at: int, fault: tuple[str, str, Fault], skip: int, times: int) -> None:
-        method, prefix, kind = fault
-        if self._is_idle or (self._is_honest and kind not in HONEST):
+    @rule(
+        at=DEVICE,
+        faults=st.tuples(
+            st.sampled_from(FAULTY_CALLS),
+            st.sampled_from([call for call in FAULTY_CALLS if call[2] in HONEST]),
+        ),
+        skip=st.sampled_from([0, 0, 0, 1, 2]),
+        times=st.integers(1, 4),
+        kind=KINDS,
+    )
+    def sync_with_a_fault(
+        self, at: int, faults: tuple[tuple[str, str, Fault], ...], skip: int, times: int, kind: str
+    ) -> None:
+        """After a put elsewhere or here, so that there is something to fetch, or to send."""
+        if self._is_idle:
             return
-        device = self._device(at)
-        mishaps.fault(self.simulation, device, Rule(kind, method, prefix, skip, times))
+        method, prefix, what = faults[self._is_honest]
+        device, other = self._device(at), self._device(at + (method == "get"))
+        device.is_offline = other.is_offline = False
+        self._call(users.put, self.simulation.devices.index(other), self._edit(BLOBS[1], kind))
+        if device is not other:
+            self._call(users.sync, self.simulation.devices.index(other))
+        mishaps.fault(self.simulation, device, Rule(what, method, prefix, skip, times))
         self._call(users.sync, at)
         self._call(users.sync, at)
         device.rules.clear()
 
-    @rule(at=DEVICE, without=DEVICE)
-    def sync_without_a_journal(self, at: int, without: int) -> None:
-        if not self._is_idle and not self._is_honest and self._device(at) is not self._device(without):
-            self._call(mishaps.sync_without, at, self._device(without))
+    @rule(at=DEVICE, edits=EDITS, comes_back=st.booleans())
+    def work_offline(self, at: int, edits: list[tuple[Name, str]], comes_back: bool) -> None:
+        self._set_offline(at, True)
+        for name, kind in edits:
+            if kind == "delete":
+                self._call(users.delete, at, name)
+            else:
+                self._call(users.put, at, self._edit(name, kind))
+        self._call(users.sync, at)
+        self._set_offline(at, not comes_back)
 
-    @rule(order=st.permutations(range(3)))
-    def a_chain_of_edits_of_which_one_is_not_shown(self, order: list[int]) -> None:
+    @rule(at=DEVICE, without=DEVICE, how=KEPT_BACK)
+    def sync_without_a_journal(self, at: int, without: int, how: Rule) -> None:
+        if not self._is_idle and not self._is_honest and self._device(at) is not self._device(without):
+            self._call(mishaps.sync_without, at, self._device(without), how)
+
+    @rule(order=st.permutations(range(3)), how=KEPT_BACK)
+    def a_chain_of_edits_of_which_one_is_not_shown(self, order: list[int], how: Rule) -> None:
         if self._is_idle or self._is_honest or self._count() < 3:
             return
         first, second, reader = order
@@ -243,7 +278,7 @@ class Machine(RuleBasedStateMachine):
             self._call(users.put, at, self._edit(BLOBS[0], "small"))
             self._call(users.sync, at)
         self._set_offline(reader, False)
-        self._call(mishaps.sync_without, reader, self._device(first))
+        self._call(mishaps.sync_without, reader, self._device(first), how)
 
     @rule(at=DEVICE, mishap=MISHAPS)
     def mishap(self, at: int, mishap: tuple[str, Any]) -> None:
@@ -270,7 +305,8 @@ class Machine(RuleBasedStateMachine):
         with self._stack:
             if hasattr(self, "simulation"):
                 try:
-                    self.process.run(self._finish())
+                    if not self._has_failed:
+                        self.process.run(self._finish())
                 finally:
                     self.process.run(self.simulation.close())
                     self.played.done += self.simulation.done
@@ -285,7 +321,9 @@ class Machine(RuleBasedStateMachine):
     def _call(self, step: Callable[..., Awaitable[Any]], at: int, *arguments: Any) -> None:
         """Do a step on a device, and note how it went."""
         if not self._is_idle:
+            self._has_failed = True  # unless it comes back: then nothing need be looked at in the end
             outcome = self.process.run(_awaited(step, self.simulation, self._device(at), *arguments))
+            self._has_failed = False
             self.played.done["steps"] += 1
             self._note(f"{step.__name__} on {self._device(at).name}", outcome)
 

@@ -4,10 +4,11 @@ import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 from syncagent import names
-from syncagent.testing.faulty import HONEST, Fault, Rule
+from syncagent.testing.faulty import HONEST, Rule
 from tests.simulation import users
 from tests.simulation.crash import Point
 from tests.simulation.sim import DAY_S, MOST_DEVICES, Backup, Device, Simulation
@@ -31,11 +32,11 @@ def fault(simulation: Simulation, device: Device, rule: Rule) -> None:
     device.rules.append(rule)
 
 
-async def sync_without(simulation: Simulation, device: Device, other: Device) -> None:
-    """Sync while the remote gives nothing of another device's journal."""
+async def sync_without(simulation: Simulation, device: Device, other: Device, rule: Rule) -> None:
+    """Sync while a fault keeps another device's journal back; the rule's prefix is found here."""
     simulation.is_honest = False
     prefix = names.journal_prefix(bytes.fromhex((await simulation.opened(other)).device_id))
-    device.rules.insert(0, Rule(Fault.REFUSE, "get", prefix))
+    device.rules.insert(0, replace(rule, prefix=prefix))
     await users.sync(simulation, device)
     del device.rules[0]
 
