@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from syncagent import names
+from syncagent.blobs.writing import checked_put
 from syncagent.cache.chunks import ChunkSource
 from syncagent.engine import local
 from syncagent.engine.content import prepared
@@ -15,10 +16,9 @@ from syncagent.engine.context import Context
 from syncagent.engine.engine import Engine
 from syncagent.engine.expected import Expected, check_expected
 from syncagent.engine.grouped import DeleteStep, PutStep, Step, record_group
-from syncagent.engine.local import Put, check_priority
+from syncagent.engine.local import Put
 from syncagent.engine.sources import Source, check_source
 from syncagent.errors import ConfigError
-from syncagent.journal.checks import check_metadata
 from syncagent.model import DEFAULT_PRIORITY, MetadataValue, Version
 
 
@@ -114,15 +114,14 @@ class TransactionNamespace:
         Raises:
             InvalidName, LimitExceeded, ConfigError: the id, metadata or an option cannot be used.
         """
-        names.check_blob_id(blob_id)
         check_source(data)
-        put = Put(
+        put = checked_put(
             self.name,
-            blob_id,
-            check_metadata(metadata or {}),
-            replace,
-            priority=check_priority(priority),
-            if_version=None if if_version is None else str(if_version),
+            names.check_blob_id(blob_id),
+            metadata=metadata,
+            replace=replace,
+            if_version=if_version,
+            priority=priority,
             local_only=local_only,
         )
         self._transaction.add(_Put(put, data, check_expected(expected_sha256, expected_size)))

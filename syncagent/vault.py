@@ -17,11 +17,10 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from syncagent import devices, names, slots
-from syncagent.cache import meta, queries, waiting
+from syncagent import devices, names, slots, state
+from syncagent.cache import meta, queries
 from syncagent.cache.commit import Cache
 from syncagent.cache.db import Database
-from syncagent.cache.lock import SyncLock
 from syncagent.cache.profile import Credential, Profile, unlock_profile
 from syncagent.crypto.keys import RootSecret, VaultKeys
 from syncagent.crypto.keyslot import DEFAULT_KDF, FLOOR_KDF, KdfParameters, SlotKind, passphrase_bytes
@@ -215,9 +214,7 @@ class Vault:
 
     async def status(self) -> VaultStatus:
         """Counts, last sync and what is in the way; answered without the remote."""
-        ctx, _ = self.parts()
-        last_sync = SyncLock(self._profile.lock).last_sync()
-        return await ctx.cache.read(partial(queries.status, last_sync=last_sync, now=self._now()))
+        return await state.status(self.parts()[0])
 
     async def explain(self, namespace: str, blob_id: str) -> Explanation:
         """Why a blob is not in sync, when it is tried next, and what would help; without the remote.
@@ -225,12 +222,7 @@ class Vault:
         Raises:
             BlobNotFound: this device has never known a blob of this name. A deleted one is explained too.
         """
-        names.check_namespace(namespace)
-        names.check_blob_id(blob_id)
-        ctx, _ = self.parts()
-        return await ctx.cache.read(
-            partial(waiting.explain, namespace=namespace, blob_id=blob_id, now_ms=ctx.now_ms())
-        )
+        return await state.explain(self.parts()[0], namespace, blob_id)
 
     async def retry(self, namespace: str | None = None, blob_id: str | None = None) -> int:
         """Make everything that waits after a failure due at the next sync, also what was given up.
@@ -242,12 +234,7 @@ class Vault:
         Returns:
             How many blobs and changes were waiting.
         """
-        if blob_id is not None and namespace is None:
-            raise ConfigError("a blob is named by its namespace and its id")
-        if blob_id is not None:
-            names.check_blob_id(blob_id)
-        operation = partial(waiting.retry, namespace=_checked(namespace), blob_id=blob_id)
-        count = await self.parts()[0].cache.write(operation)
+        count = await state.retry(self.parts()[0], namespace, blob_id)
         if self._loop is not None:
             self._loop.resume()
         return count

@@ -26,13 +26,15 @@ BELOW: dict[str, set[str]] = {
     "folders": {"cache", "journal", "remote", "crypto", "names", "model", "errors"},
     # The vault is one layer of several files; within it `membership` is the top and `reader` the bottom.
     "reader": {"engine", "cache", "model", "errors", "times"},
-    "namespace": {"reader", "engine", "cache", "journal", "crypto", "names", "model", "errors", "times"},
-    "transaction": {"engine", "cache", "journal", "names", "model", "errors"},
+    "blobs": {"reader", "engine", "cache", "journal", "crypto", "names", "model", "errors", "times"},
+    "namespace": {"blobs", "engine", "model"},
+    "transaction": {"blobs", "engine", "cache", "names", "model", "errors"},
     "devices": {"engine", "cache", "journal", "model", "errors"},
     "slots": {"engine", "cache", "remote", "files", "crypto", "names", "model", "errors"},
+    "state": {"engine", "cache", "names", "model", "errors"},
     "vault": {
-        "namespace", "transaction", "devices", "slots", "engine", "folders", "upkeep", "cache", "journal",
-        "remote", "crypto", "names", "model", "errors",
+        "namespace", "transaction", "devices", "state", "slots", "engine", "folders", "upkeep", "cache",
+        "journal", "remote", "crypto", "names", "model", "errors",
     },
     "membership": {
         "vault", "devices", "engine", "cache", "journal", "remote", "files", "crypto", "names", "model",

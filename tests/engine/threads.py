@@ -21,7 +21,7 @@ def with_threads(
 
 
 def context(notes: Namespace) -> Context:
-    return notes._ctx
+    return notes._inside.ctx
 
 
 def open_packs(world: World, device: str = "a") -> list[str]:

@@ -1,0 +1,134 @@
+"""Reading a namespace's blobs: from this device, fetched where it is not here, healed where it is damaged."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from syncagent import names
+from syncagent.blobs.inside import Inside
+from syncagent.cache.chunks import batched
+from syncagent.cache.db import Database
+from syncagent.engine import read
+from syncagent.engine.many import find_some
+from syncagent.engine.read import Found
+from syncagent.errors import (
+    BlobNotHere,
+    CacheDamaged,
+    OpenError,
+    RemoteError,
+    RemoteRolledBack,
+    SyncAgentError,
+    WrongVault,
+)
+from syncagent.model import Blob, GetResult, Version
+from syncagent.reader import BlobReader
+from syncagent.times import utc
+
+_GET_AT_ONCE = 64
+
+
+class OpenBlob:
+    """The async context manager that `Namespace.open` returns."""
+
+    def __init__(self, inside: Inside, blob_id: str) -> None:
+        self._inside = inside
+        self._blob_id = blob_id
+
+    async def __aenter__(self) -> BlobReader:
+        return _reader(self._inside, await _find(self._inside, self._blob_id))
+
+    async def __aexit__(self, *exc: object) -> None:
+        return None
+
+
+async def get_one(inside: Inside, blob_id: str) -> Blob:
+    """One blob with its content; see `Namespace.get`."""
+    found = await _find(inside, blob_id)
+    data = found.data
+    if data is None:
+        data = await _reader(inside, found).read_range(0, found.version.size)
+    return _blob(blob_id, found.version, data)
+
+
+async def get_many(inside: Inside, blob_ids: Sequence[str]) -> list[GetResult]:
+    """Many blobs; see `Namespace.get_many`."""
+    results: list[GetResult] = []
+    for part in batched(blob_ids, _GET_AT_ONCE):
+        several = await inside.ctx.cache.read(
+            partial(find_some, namespace=inside.name, ids=part, source=inside.source())
+        )
+        for blob_id, one in zip(part, several, strict=True):
+            if isinstance(one, Found) and one.data is not None:
+                results.append(GetResult(blob_id, _blob(blob_id, one.version, one.data)))
+                continue
+            try:
+                results.append(GetResult(blob_id, await get_one(inside, blob_id)))
+            except SyncAgentError as exc:
+                results.append(GetResult(blob_id, error=exc))
+    return results
+
+
+async def exists(inside: Inside, blob_id: str) -> bool:
+    """Whether there is a live blob; see `Namespace.exists`."""
+    names.check_blob_id(blob_id)
+    return await inside.ctx.cache.read(partial(_exists, namespace=inside.name, blob_id=blob_id))
+
+
+async def _find(inside: Inside, blob_id: str) -> Found:
+    """The winning version with its content on this device, fetched if need be."""
+    names.check_blob_id(blob_id)
+    cache = inside.ctx.cache
+    find = partial(read.find, namespace=inside.name, blob_id=blob_id, source=inside.source())
+    try:
+        found = await cache.read(find)
+    except CacheDamaged as damage:
+        version_no = await cache.read(partial(read.winner_no, namespace=inside.name, blob_id=blob_id))
+        await _heal(inside, version_no, damage)
+        found = await cache.read(find)
+    if not found.is_here:
+        await _fetch(inside, blob_id, found.version_no)
+        found = await cache.read(find)
+    return found
+
+
+def _reader(inside: Inside, found: Found) -> BlobReader:
+    return BlobReader(inside.ctx, found.version, partial(_heal, inside, found.version_no), found.data)
+
+
+async def _heal(inside: Inside, version_no: int | None, damage: CacheDamaged) -> None:
+    """Content that does not verify is fetched again where the remote has it; else the damage stands."""
+    if version_no is None:
+        raise damage
+    try:
+        can_fetch = await inside.ctx.cache.write(
+            partial(read.mark_lost, version_no=version_no, source=inside.source())
+        )
+        causes = await inside.engine.fetch_now([version_no]) if can_fetch else {}
+    except SyncAgentError as exc:
+        raise damage from exc
+    if not can_fetch or causes:
+        raise damage
+
+
+async def _fetch(inside: Inside, blob_id: str, version_no: int) -> None:
+    cause: SyncAgentError | None
+    try:
+        cause = (await inside.engine.fetch_now([version_no])).get(version_no)
+    except (RemoteError, RemoteRolledBack, WrongVault) as exc:
+        cause = exc
+    if isinstance(cause, OpenError):
+        raise cause
+    if cause is not None:
+        available = await inside.ctx.cache.read(
+            partial(read.newest_here, namespace=inside.name, blob_id=blob_id)
+        )
+        raise BlobNotHere(
+            f"the content of {inside.name}/{blob_id!r} is not on this device: {cause}", available=available
+        ) from cause
+
+
+def _exists(db: Database, *, namespace: str, blob_id: str) -> bool:
+    return read.winner_no(db, namespace, blob_id) is not None
+
+
+def _blob(blob_id: str, version: Version, data: bytes) -> Blob:
+    return Blob(blob_id, data, version.metadata, version, version.size, utc(version.created_at))

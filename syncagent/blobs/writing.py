@@ -1,0 +1,150 @@
+"""Storing and deleting blobs of a namespace."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from dataclasses import replace as replaced
+from functools import partial
+
+from syncagent import names
+from syncagent.blobs.inside import Inside
+from syncagent.cache.chunks import batched
+from syncagent.crypto.chunk import content_digest, digest_of
+from syncagent.engine import local
+from syncagent.engine.content import prepared
+from syncagent.engine.expected import NOTHING_EXPECTED, Expected, check_content
+from syncagent.engine.local import Put, check_priority
+from syncagent.engine.many import SLICE_BLOBS, SmallPut, put_some
+from syncagent.engine.sources import Source, check_source
+from syncagent.errors import CacheDamaged, CacheFull, SyncAgentError
+from syncagent.journal.checks import check_metadata
+from syncagent.model import DEFAULT_PRIORITY, SMALL_BLOB, MetadataValue, PutResult, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One blob of `put_many`; nothing of it is checked yet."""
+
+    blob_id: str
+    data: Source = field(repr=False)
+    metadata: Mapping[str, MetadataValue]
+
+
+def checked_put(
+    namespace: str,
+    blob_id: str | None,
+    *,
+    metadata: Mapping[str, MetadataValue] | None,
+    replace: bool,
+    if_version: Version | str | None = None,
+    priority: int = DEFAULT_PRIORITY,
+    local_only: bool | None = None,
+) -> Put:
+    """What a caller wants stored; without an id, one is made of the content later.
+
+    Raises:
+        InvalidName, LimitExceeded, ConfigError: the id, metadata or an option cannot be used.
+    """
+    if blob_id is not None:
+        names.check_blob_id(blob_id)
+    return Put(
+        namespace,
+        blob_id or "",
+        check_metadata(metadata or {}),
+        replace,
+        priority=check_priority(priority),
+        if_version=None if if_version is None else str(if_version),
+        local_only=local_only,
+    )
+
+
+async def put_one(inside: Inside, wanted: Put, data: Source, expected: Expected) -> Version:
+    """Store one blob; see `Namespace.put`."""
+    check_source(data)
+    if isinstance(data, bytes) and len(data) <= SMALL_BLOB:
+        version = await _put_small(inside, wanted, data, expected)
+    else:
+        version = await _put_any(inside, wanted, data, expected)
+    inside.engine.note_change()
+    return version
+
+
+async def put_many(inside: Inside, requests: Sequence[Request], *, replace: bool) -> list[PutResult]:
+    """Store many; see `Namespace.put_many`."""
+    for request in requests:
+        check_source(request.data)
+    results: list[PutResult] = []
+    for part in batched(requests, SLICE_BLOBS):
+        results += await _put_part(inside, part, replace)
+    inside.engine.note_change()
+    return results
+
+
+async def delete_one(inside: Inside, blob_id: str) -> Version:
+    """Delete one blob; see `Namespace.delete`."""
+    names.check_blob_id(blob_id)
+    ctx = inside.ctx
+    operation = partial(
+        local.record_delete, namespace=inside.name, blob_id=blob_id, now_ms=ctx.now_ms(), keys=ctx.keys
+    )
+    version = await ctx.cache.write(operation)
+    inside.engine.note_change()
+    return version
+
+
+async def _put_small(inside: Inside, wanted: Put, data: bytes, expected: Expected) -> Version:
+    check_content(expected, data)
+    if not wanted.blob_id:
+        wanted = replaced(wanted, blob_id=content_digest((digest_of(data),) if data else ()).hex())
+    result = await inside.ctx.cache.write_each(put_some, SmallPut(inside.ctx, wanted, data))
+    if result.version is None:
+        raise result.error or AssertionError
+    return result.version
+
+
+async def _put_any(inside: Inside, wanted: Put, data: Source, expected: Expected) -> Version:
+    ctx = inside.ctx
+    find_scope = partial(local.scope_of, keys=ctx.keys, put=wanted)
+    async with prepared(ctx, data, find_scope, expected) as content:
+        if not wanted.blob_id:
+            wanted = replaced(wanted, blob_id=content.content_digest.hex())
+        return await ctx.cache.write(
+            partial(
+                local.record_put,
+                put=wanted,
+                content_in=content.for_scope,
+                now_ms=ctx.now_ms(),
+                keys=ctx.keys,
+                source=inside.source(),
+            )
+        )
+
+
+async def _put_part(inside: Inside, requests: Sequence[Request], replace: bool) -> list[PutResult]:
+    results: dict[int, PutResult] = {}
+    puts: dict[int, Put] = {}
+    small: dict[int, SmallPut] = {}
+    for index, request in enumerate(requests):
+        try:
+            put = checked_put(inside.name, request.blob_id, metadata=request.metadata, replace=replace)
+        except SyncAgentError as exc:
+            results[index] = PutResult(request.blob_id, error=exc)
+            continue
+        puts[index] = put
+        if isinstance(request.data, bytes) and len(request.data) <= SMALL_BLOB:
+            small[index] = SmallPut(inside.ctx, put, request.data)
+    while small:
+        try:
+            stored = await inside.ctx.cache.write(partial(put_some, items=list(small.values())))
+        except (CacheFull, CacheDamaged):
+            break  # one of them fails them all: each is put alone below
+        for index, result in zip(list(small), stored, strict=False):
+            results[index] = result
+            del small[index]
+    for index, request in enumerate(requests):
+        if index not in results:
+            try:
+                version = await put_one(inside, puts[index], request.data, NOTHING_EXPECTED)
+                results[index] = PutResult(request.blob_id, version)
+            except SyncAgentError as exc:
+                results[index] = PutResult(request.blob_id, error=exc)
+    return [results[index] for index in range(len(requests))]
