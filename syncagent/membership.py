@@ -185,7 +185,7 @@ async def join_vault(
                 _write_identity(db, identity, remote, None)
             finally:
                 db.close()
-            alarms = await _read_journals(Profile(temporary), identity, own_slot.slot.id, kept)
+            alarms = await _read_journals(Profile(temporary), identity, credential, own_slot.slot.id, kept)
             await _put_device_record(opened, identity)
             publish_profile(temporary, profile.folder)
         except BaseException:
@@ -364,18 +364,32 @@ def _open_own(slots: list[KeySlot], credential: Credential, vault: VaultId) -> O
 
 
 async def _read_journals(
-    profile: Profile, identity: _Identity, own_slot: SlotId, slots: Mapping[SlotId, bytes]
+    profile: Profile,
+    identity: _Identity,
+    credential: Credential,
+    own_slot: SlotId,
+    slots: Mapping[SlotId, bytes],
 ) -> tuple[Alarm, ...]:
-    """Learn what the vault holds, that the slot which opened is still listed, and keep only listed ones."""
+    """Learn what the vault holds, that what opened it is still in force, and keep only listed slots."""
     async with Vault(profile, partial(open_database, profile, identity.root)) as vault:
         ctx, engine = vault.parts()
         alarms = await engine.read_journals()
         listed = await ctx.cache.read(listed_slots)
     if listed is None:  # the creator's first batch has yet to come
         return alarms
-    if listed.get(own_slot) != hashlib.sha256(slots[own_slot]).digest():
-        raise WrongPassphrase("this passphrase or recovery code was replaced", todo="use the new one")
-    for slot_id, data in slots.items():
-        if listed.get(slot_id) != hashlib.sha256(data).digest():
-            files.unlink(profile.keys / slot_id.hex())
+    in_force = {
+        slot_id: data
+        for slot_id, data in slots.items()
+        if listed.get(slot_id) == hashlib.sha256(data).digest()
+    }
+    if own_slot not in in_force:
+        try:
+            # A change of the passphrase that was killed and made again leaves a slot that opens with the
+            # same passphrase and was never listed.
+            await anyio.to_thread.run_sync(open_slots, _parsed(in_force), credential)
+        except WrongPassphrase as exc:
+            text = "this passphrase or recovery code was replaced"
+            raise WrongPassphrase(text, todo="use the new one") from exc
+    for slot_id in slots.keys() - in_force.keys():
+        files.unlink(profile.keys / slot_id.hex())
     return alarms

@@ -208,6 +208,22 @@ async def test_a_slot_that_the_journal_no_longer_lists_was_replaced(place: Place
     assert [path.name for path in (place.folder / "b" / "keys").iterdir()] == [slot_id.hex()]
 
 
+async def test_a_slot_that_was_never_listed_is_in_nobodys_way(place: Place) -> None:
+    await place.create("a")
+    # What a change to the same passphrase leaves that was killed once the slot was at the remote.
+    for slot_id in (SlotId(bytes(16)), SlotId(b"\xff" * 16)):  # the real one lies between them
+        async with place.open("a") as vault:
+            ctx, _ = vault.parts()
+            root = RootSecret(await ctx.cache.read(partial(meta.get_bytes, key=meta.ROOT)))
+            contents = SlotContents(FORMAT, ctx.vault, {1: root})
+        secret = passphrase_bytes(PASSPHRASE)
+        data = seal_slot(slot_id, SlotKind.PASSPHRASE, secret, contents, syncagent.FLOOR_KDF)
+        place.stored(names.slot_object(slot_id), data)
+    await place.join("b")
+    here = {path.name for path in (place.folder / "b" / "keys").iterdir()}
+    assert here == {path.name for path in (place.folder / "a" / "keys").iterdir()}
+
+
 async def test_a_slot_of_another_vault_is_the_wrong_vault(place: Place) -> None:
     await place.create("a")
     place.stored(names.VAULT, encode_vault_record(VaultId(bytes(16))))

@@ -1,0 +1,84 @@
+"""Every crash point: a kill at each, and what a power cut leaves at each.
+
+    python -m tests.campaign.crash_points [--only SCENARIO] [--jobs 4] [--seed 1]
+
+Prints for each scenario how many points there are and how many went wrong.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from tests.crash.scenarios import SCENARIOS
+from tests.crash.server import CrashServer
+
+
+class Campaign:
+    """All points of a scenario, shared among some servers."""
+
+    def __init__(self, servers: list[CrashServer], seed: int) -> None:
+        self._servers = servers
+        self._seed = seed
+        self._images = 0
+        self._errors: list[str] = []
+
+    async def play(self, scenario: str) -> int:
+        """Kill and cut power everywhere; how many went wrong."""
+        started = time.perf_counter()
+        points = await anyio.to_thread.run_sync(self._servers[0].record, scenario)
+        self._images, self._errors = 0, []
+        async with anyio.create_task_group() as tasks:
+            for number, server in enumerate(self._servers):
+                tasks.start_soon(self._share, server, scenario, len(points), number)
+        print(
+            f"{scenario}: killed at {len(points)} points, {self._images} images of the disk,"
+            f" {len(self._errors)} wrong, {time.perf_counter() - started:.0f} s",
+            flush=True,
+        )
+        for error in self._errors:
+            print(error, flush=True)
+        return len(self._errors)
+
+    async def _share(self, server: CrashServer, scenario: str, points: int, number: int) -> None:
+        jobs = len(self._servers)
+        at = list(range(number + 1, points + 1, jobs))
+        self._errors += await anyio.to_thread.run_sync(server.kill, scenario, at)
+        cut = partial(server.cut_power, scenario, seed=self._seed, part=number, parts=jobs)
+        found = await anyio.to_thread.run_sync(cut)
+        self._images += found.images
+        self._errors += found.errors
+
+
+async def play_all(folder: Path, only: str, jobs: int, seed: int) -> int:
+    """Every scenario whose name holds a text; how many points went wrong."""
+    servers = [CrashServer(folder / str(number)) for number in range(jobs)]
+    for server in servers:
+        server.__enter__()
+    try:
+        campaign = Campaign(servers, seed)
+        return sum([await campaign.play(name) for name in SCENARIOS if only in name])
+    finally:
+        for server in servers:
+            server.__exit__(None, None, None)
+
+
+def main() -> None:
+    """Play all; exits with 1 if something went wrong."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--jobs", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        wrong = anyio.run(play_all, Path(folder), arguments.only, arguments.jobs, arguments.seed)
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()
