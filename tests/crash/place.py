@@ -23,7 +23,7 @@ from syncagent.cache.profile import Credential, Profile, open_database, open_slo
 from syncagent.cache.sweep import GRACE_S
 from syncagent.crypto.keys import RootSecret, VaultKeys
 from syncagent.engine.gate import TRANSFERS
-from syncagent.journal.batch import Batch, VersionChange
+from syncagent.journal.changes import Batch, VersionChange
 from syncagent.model import SyncStatus
 from syncagent.remote.base import Remote
 from syncagent.remote.directory import TEMPORARY_FOLDER, DirectoryRemote
