@@ -204,9 +204,9 @@ class IncomingBody:
             message = None
             with anyio.move_on_after(min(self._idle_s, self._left_s)):
                 message = await self._receive()
-            if message is None:
-                raise Problem(408, "too-slow", "the body came too slowly", headers={"Connection": "close"})
             self._left_s -= self._clock() - began
+            if message is None or self._left_s < 0:
+                raise Problem(408, "too-slow", "the body came too slowly", headers={"Connection": "close"})
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
             self._more = message.get("more_body", False)
@@ -222,6 +222,10 @@ class IncomingBody:
 
 def check_shape(scope: Scope, limits: Limits) -> None:
     """Refuse what reads in two ways, and what is too long, before anything else is looked at."""
+    if scope["http_version"] not in ("1.0", "1.1"):
+        raise Problem(
+            505, "malformed-request", "only HTTP/1.1 is spoken here", headers={"Connection": "close"}
+        )
     raw_path: bytes = scope["raw_path"]
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     length = len(raw_path) + len(scope["query_string"])

@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 
 from syncagent.errors import ObjectNotFound
-from syncagent.names import PACKS
+from syncagent.names import PACKS, is_vault_name
 from syncagent.remote.base import Body, ObjectInfo, ObjectPage, body_size
 from syncagent.remote.directory import TEMPORARY_FOLDER, DirectoryRemote, file_limiter
 from syncagent.server.problem import Problem
@@ -140,7 +140,8 @@ class Vaults:
 
     def _names(self, user: str) -> list[str]:
         folder = self._root / user
-        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        found = folder.iterdir() if folder.is_dir() else ()
+        return sorted(path.name for path in found if is_vault_name(path.name) and path.is_dir())
 
     def _count(self, user: str) -> int:
         used = 0
