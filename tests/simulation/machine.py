@@ -6,7 +6,7 @@ play(template, seeds)       each of these runs, from the same vault (`template.p
 import gc
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -102,6 +102,7 @@ class Machine(RuleBasedStateMachine):
     process: Alone
     played: Played
     number: Iterator[int]
+    make: Callable[[World, Path, Sequence[str]], Simulation]
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,7 +120,7 @@ class Machine(RuleBasedStateMachine):
         """In every other run nothing is put back and the remote only fails: more can be checked."""
         self._is_honest = is_honest
         if not self._is_idle:
-            self.simulation = Simulation(self.template, self._folder, ("a", "b", "c")[:devices])
+            self.simulation = self.make(self.template, self._folder, ("a", "b", "c")[:devices])
 
     # Rules are drawn alike, so what happens often is several of them, and what is rare shares one.
 
@@ -359,8 +360,20 @@ async def _awaited(step: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
     return await step(*arguments)
 
 
-def play(template: World, seeds: Iterable[int], *, has_threads: bool = False) -> Played:
+def play(
+    template: World,
+    seeds: Iterable[int],
+    *,
+    has_threads: bool = False,
+    make: Callable[[World, Path, Sequence[str]], Simulation] = Simulation,
+) -> Played:
     """Run the machine once for each seed.
+
+    Args:
+        template: the vault to begin with.
+        seeds: of the runs.
+        has_threads: leave worker threads as they are; see `alone`.
+        make: gives the devices and their remote, from the template, a folder and the devices' names.
 
     Raises what a run finds, with a note of how to play it again.
     """
@@ -368,7 +381,7 @@ def play(template: World, seeds: Iterable[int], *, has_threads: bool = False) ->
     for seed in seeds:
         played.log.clear()
         try:
-            _play_one(template, seed, played, has_threads)
+            _play_one(template, seed, played, has_threads, make)
         except BaseException as exc:
             exc.add_note(f"to play it again: python -m tests.campaign.machine --seed {seed}")
             raise
@@ -377,7 +390,13 @@ def play(template: World, seeds: Iterable[int], *, has_threads: bool = False) ->
     return played
 
 
-def _play_one(template: World, seed: int, played: Played, has_threads: bool) -> None:
+def _play_one(
+    template: World,
+    seed: int,
+    played: Played,
+    has_threads: bool,
+    make: Callable[[World, Path, Sequence[str]], Simulation],
+) -> None:
     with alone(seed, has_threads=has_threads) as process:
 
         class OneRun(Machine):
@@ -385,6 +404,7 @@ def _play_one(template: World, seed: int, played: Played, has_threads: bool) -> 
 
         OneRun.template, OneRun.process, OneRun.played = template, process, played
         OneRun.number = iter(range(1_000))
+        OneRun.make = staticmethod(make)
         run_state_machine_as_test(
             hypothesis.seed(seed)(OneRun),
             settings=settings(
