@@ -30,6 +30,12 @@ class BlobRow:
     no: int
     winner_no: int | None
     is_deleted: bool
+    expires_at: int | None = None
+
+    def is_live(self, now_ms: int) -> bool:
+        """Whether there is a version to show that is neither deleted nor expired."""
+        is_over = self.expires_at is not None and self.expires_at <= now_ms
+        return self.winner_no is not None and not self.is_deleted and not is_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +72,10 @@ def device_no(db: Database, device: bytes) -> int:
 def find_blob(db: Database, namespace: int, blob_id: str) -> BlobRow | None:
     """A blob by name, deleted or not."""
     row = db.one(
-        "SELECT no, winner_no, deleted FROM blob WHERE namespace_no = ? AND id = ?", (namespace, blob_id)
+        "SELECT no, winner_no, deleted, expires_at FROM blob WHERE namespace_no = ? AND id = ?",
+        (namespace, blob_id),
     )
-    return None if row is None else BlobRow(row[0], row[1], bool(row[2]))
+    return None if row is None else BlobRow(row[0], row[1], bool(row[2]), row[3])
 
 
 def blob_no(db: Database, namespace: int, blob_id: str) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from syncagent.cache.db import Database
-from syncagent.model import DeviceId
+from syncagent.model import DeviceId, Hlc
 
 _SIGN = 1 << 63  # SQLite's integers are signed, tags are not
 
@@ -19,6 +19,15 @@ class RegisterRow:
 
     change: bytes
     device: DeviceId
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiryRow:
+    """One change of when a blob expires."""
+
+    at: int
+    forced: bool
+    hlc: Hlc
 
 
 def add_flags(db: Database, blob: int, added: Iterable[tuple[str, int]], removed: Iterable[int]) -> None:
@@ -42,6 +51,17 @@ def flag_tags(db: Database, blob: int) -> list[tuple[str, int]]:
 def add_expiry(db: Database, blob: int, *, at: int, forced: bool, hlc: int, device: int) -> None:
     """Union of expiry changes."""
     db.execute("INSERT OR IGNORE INTO expiry VALUES (?, ?, ?, ?, ?)", (blob, hlc, device, at, forced))
+
+
+def expiries(db: Database, blob: int) -> list[ExpiryRow]:
+    """Every expiry change known of a blob, in no order."""
+    rows = db.all("SELECT at, forced, hlc FROM expiry WHERE blob_no = ?", (blob,))
+    return [ExpiryRow(at, bool(forced), Hlc(hlc)) for at, forced, hlc in rows]
+
+
+def set_expires_at(db: Database, blob: int, at: int | None) -> None:
+    """Note what the expiry changes of a blob come to."""
+    db.execute("UPDATE blob SET expires_at = ? WHERE no = ?", (at, blob))
 
 
 def find_register(db: Database, kind: str, key: bytes) -> RegisterRow | None:

@@ -42,10 +42,17 @@ CREATE TABLE blob (
     created_at INTEGER NOT NULL DEFAULT 0,
     changed INTEGER NOT NULL DEFAULT 0,        -- hlc
     conflict INTEGER NOT NULL DEFAULT 0,
+    expires_at INTEGER,                        -- Unix ms, what its rows in `expiry` say; null: never
     status INTEGER,                            -- kept by the triggers below
     UNIQUE (namespace_no, id)
 );
 CREATE INDEX blob_conflict ON blob (namespace_no, id) WHERE conflict;
+CREATE INDEX blob_expires ON blob (namespace_no, expires_at) WHERE expires_at IS NOT NULL;
+CREATE TABLE access (                          -- on this device alone
+    blob_no INTEGER PRIMARY KEY,
+    reads INTEGER NOT NULL,                    -- how often its content was read
+    read_at INTEGER NOT NULL                   -- when last, Unix ms
+);
 CREATE TABLE packed (no INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
 CREATE TABLE version (
     no INTEGER PRIMARY KEY,
@@ -183,7 +190,7 @@ CREATE TABLE flag_removed (
 CREATE TABLE expiry (
     blob_no INTEGER NOT NULL, hlc INTEGER NOT NULL, device_no INTEGER NOT NULL,
     at INTEGER NOT NULL, forced INTEGER NOT NULL,
-    PRIMARY KEY (blob_no, hlc, device_no, at)
+    PRIMARY KEY (blob_no, hlc, device_no, at, forced)
 ) WITHOUT ROWID;
 CREATE TABLE register (                        -- last writer wins: version tags, devices, key slots
     kind TEXT NOT NULL, key BLOB NOT NULL, hlc INTEGER NOT NULL, device BLOB NOT NULL,

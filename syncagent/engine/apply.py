@@ -13,6 +13,7 @@ import msgspec
 from syncagent.cache import alarms, blobs, chunks, downloads, facts, journals, meta, outbox, ownbatches
 from syncagent.cache.db import Database
 from syncagent.cache.status import Event, after
+from syncagent.engine import marks
 from syncagent.engine.arrivals import add_newcomers, candidates, newcomers
 from syncagent.engine.heads import add_version
 from syncagent.engine.report import Seen
@@ -208,9 +209,7 @@ def _apply_change(
         case FlagsChange():
             facts.add_flags(db, _blob(db, change), change.add, change.remove)
         case ExpiresChange():
-            facts.add_expiry(
-                db, _blob(db, change), at=change.at, forced=change.forced, hlc=change.hlc, device=device_no
-            )
+            marks.add_expiry(db, _blob(db, change), change, device_no)
         case TagChange():
             key = change.version + change.name.encode()
             merge_register(db, "tag", key, Register(change, incoming.device))
