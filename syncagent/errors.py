@@ -219,7 +219,7 @@ class RemoteStopped(RemoteError):
 class Unauthorized(RemoteStopped):
     """The remote does not accept the token."""
 
-    default_todo = "check the token"
+    default_todo = "give this device the new token: `syncagent remote set --token-file FILE`"
 
 
 class Forbidden(RemoteStopped):

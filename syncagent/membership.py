@@ -20,6 +20,7 @@ import anyio.to_thread
 from syncagent import files, names
 from syncagent.cache import facts, meta, outbox
 from syncagent.cache.db import Database
+from syncagent.cache.place import Place, store_place
 from syncagent.cache.profile import (
     Credential,
     Profile,
@@ -57,6 +58,7 @@ from syncagent.errors import (
     ObjectNotFound,
     OpenError,
     SyncAgentError,
+    Unauthorized,
     VaultExists,
     VaultNotFound,
     WrongPassphrase,
@@ -66,7 +68,7 @@ from syncagent.journal.batch import encode_change
 from syncagent.journal.changes import DeviceChange, SlotsChange
 from syncagent.journal.clock import tick
 from syncagent.model import Alarm, CreatedVault, DeviceId, Hlc, JoinedVault, SlotId, VaultId
-from syncagent.remote import open_remote
+from syncagent.places import find_place, not_let_in, open_place
 from syncagent.remote.base import Remote
 from syncagent.vault import Vault
 
@@ -79,6 +81,9 @@ async def create_vault(
     *,
     remote: str,
     passphrase: str,
+    token: str | None = None,
+    ca_file: str | os.PathLike[str] | None = None,
+    client_cert: str | os.PathLike[str] | None = None,
     device_name: str | None = None,
     kdf: KdfParameters = DEFAULT_KDF,
 ) -> CreatedVault:
@@ -89,8 +94,12 @@ async def create_vault(
 
     Args:
         path: where the profile folder is to be; missing or empty.
-        remote: URL, such as `file:///path`; its folder is made.
+        remote: URL, such as `file:///path`, whose folder is made, or `https://host/vault`, which is made
+            at the server; `https://host` is the vault `default` there.
         passphrase: opens the vault on any device; not empty, not trimmed.
+        token: what the server asks for. It is kept in the encrypted cache, as the following are.
+        ca_file: PEM file of the certificates to trust instead of the system's; it must stay where it is.
+        client_cert: PEM file of this device's certificate and key, for a server that asks for one.
         device_name: shown to the owner's other devices; the host's name by default.
         kdf: cost of guessing the passphrase.
 
@@ -105,7 +114,8 @@ async def create_vault(
     secret = passphrase_bytes(passphrase)
     identity = _Identity(VaultId(os.urandom(16)), DeviceId(os.urandom(16)), new_root(), _name(device_name))
     recovery_code = new_recovery_code()
-    opened = await open_remote(remote, create=True)
+    place = await find_place(remote, token=token, ca_file=ca_file, client_cert=client_cert, create=True)
+    opened = await _open(place, create=True)
     try:
         await _refuse_existing(opened)
         contents = SlotContents(FORMAT, identity.vault, {1: identity.root})
@@ -116,7 +126,7 @@ async def create_vault(
         try:
             db = await anyio.to_thread.run_sync(create_profile, temporary, identity.root, slots)
             try:
-                _write_identity(db, identity, remote, slots)
+                _write_identity(db, identity, place, slots)
             finally:
                 db.close()
             await _claim(opened, identity, slots, secret)
@@ -132,7 +142,7 @@ async def create_vault(
         # batch goes out with the first sync.
         with contextlib.suppress(SyncAgentError):
             await vault.send_missing()
-    return CreatedVault(identity.vault.hex(), identity.device.hex(), remote, recovery_code)
+    return CreatedVault(identity.vault.hex(), identity.device.hex(), place.url, recovery_code)
 
 
 async def join_vault(
@@ -141,6 +151,9 @@ async def join_vault(
     remote: str,
     passphrase: str | None = None,
     recovery_code: str | None = None,
+    token: str | None = None,
+    ca_file: str | os.PathLike[str] | None = None,
+    client_cert: str | os.PathLike[str] | None = None,
     device_name: str | None = None,
 ) -> JoinedVault:
     """Make this device part of a vault that another device has created.
@@ -150,9 +163,12 @@ async def join_vault(
 
     Args:
         path: where the profile folder is to be; missing or empty.
-        remote: the URL the vault lives at.
+        remote: the URL the vault lives at; `https://host` is the token's only vault there.
         passphrase: or
         recovery_code: what opens one of the vault's key slots.
+        token: see `create_vault`, as for the following.
+        ca_file: certificates to trust instead of the system's.
+        client_cert: this device's certificate and key.
         device_name: shown to the owner's other devices; the host's name by default.
 
     Raises:
@@ -164,12 +180,15 @@ async def join_vault(
     profile = _free_profile(path)
     credential = Credential.of(passphrase=passphrase, recovery_code=recovery_code)
     name = _name(device_name)
-    opened = await open_remote(remote)
+    place = await find_place(remote, token=token, ca_file=ca_file, client_cert=client_cert)
+    opened = await _open(place)
     try:
         try:
             vault_id = decode_vault_record(await opened.get(names.VAULT))
         except ObjectNotFound as exc:
             raise VaultNotFound("there is no vault at the remote", todo="check the remote's address") from exc
+        except Unauthorized as exc:
+            raise not_let_in(exc, place) from exc
         found = await _fetch_slots(opened)
         parsed = _parsed(found)
         if not parsed:
@@ -182,7 +201,7 @@ async def join_vault(
         try:
             db = await anyio.to_thread.run_sync(create_profile, temporary, identity.root, kept)
             try:
-                _write_identity(db, identity, remote, None)
+                _write_identity(db, identity, place, None)
             finally:
                 db.close()
             alarms = await _read_journals(Profile(temporary), identity, credential, own_slot.slot.id, kept)
@@ -194,7 +213,7 @@ async def join_vault(
     finally:
         with anyio.move_on_after(10, shield=True):
             await opened.aclose()
-    return JoinedVault(identity.vault.hex(), identity.device.hex(), remote, alarms)
+    return JoinedVault(identity.vault.hex(), identity.device.hex(), place.url, alarms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +248,13 @@ def _name(device_name: str | None) -> str:
     return check_device_name(device_name if device_name is not None else platform.node() or "device")
 
 
+async def _open(place: Place, *, create: bool = False) -> Remote:
+    try:
+        return await open_place(place, create=create)
+    except Unauthorized as exc:
+        raise not_let_in(exc, place) from exc
+
+
 async def _refuse_existing(remote: Remote) -> None:
     try:
         await remote.head(names.VAULT)
@@ -253,7 +279,7 @@ def _new_slots(
 
 
 def _write_identity(
-    db: Database, identity: _Identity, remote: str, slots: Mapping[SlotId, bytes] | None
+    db: Database, identity: _Identity, place: Place, slots: Mapping[SlotId, bytes] | None
 ) -> None:
     now_ms = int(time.time() * 1000)
     db.execute("BEGIN IMMEDIATE")
@@ -261,7 +287,7 @@ def _write_identity(
     meta.put(db, meta.DEVICE_ID, identity.device)
     meta.put(db, meta.DEVICE_NAME, identity.name)
     meta.put(db, meta.ROOT, identity.root.reveal())
-    meta.put(db, meta.REMOTE, remote)
+    store_place(db, place)
     meta.put(db, meta.JOINED_AT, now_ms)
     hlc = tick(Hlc(0), now_ms)
     meta.put(db, meta.HLC, hlc)

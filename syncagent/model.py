@@ -237,6 +237,16 @@ class BlobFailure:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class RemoteInfo:
+    """Where a vault's remote is. The token is not shown; `has_token` says whether one is kept."""
+
+    url: str
+    has_token: bool
+    ca_file: str | None
+    client_cert: str | None
+
+
 class Arrival(enum.Enum):
     """What a blob looks like since another device's version of it has come."""
 

@@ -17,10 +17,11 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from syncagent import devices, names, slots, state
+from syncagent import devices, names, places, slots, state
 from syncagent.cache import meta, queries
 from syncagent.cache.commit import Cache
 from syncagent.cache.db import Database
+from syncagent.cache.place import Place
 from syncagent.cache.profile import Credential, Profile, unlock_profile
 from syncagent.crypto.keys import RootSecret, VaultKeys
 from syncagent.crypto.keyslot import DEFAULT_KDF, FLOOR_KDF, KdfParameters, SlotKind, passphrase_bytes
@@ -31,10 +32,17 @@ from syncagent.engine.gate import TRANSFERS, TransferGate
 from syncagent.engine.loop import BackgroundSync, RoundListener
 from syncagent.engine.records import check_vault
 from syncagent.engine.report import Listener
-from syncagent.errors import ConfigError, RemoteRolledBack, VaultNotFound
-from syncagent.model import DeviceId, DeviceInfo, Explanation, KeySlotInfo, SyncReport, VaultStatus
+from syncagent.errors import ConfigError
+from syncagent.model import (
+    DeviceId,
+    DeviceInfo,
+    Explanation,
+    KeySlotInfo,
+    RemoteInfo,
+    SyncReport,
+    VaultStatus,
+)
 from syncagent.namespace import Namespace
-from syncagent.remote import open_remote
 from syncagent.remote.base import Remote
 from syncagent.transaction import Transaction
 
@@ -296,9 +304,9 @@ class Vault:
         await slots.replace_slots(ctx, engine, SlotKind.RECOVERY, recovery_bytes(code), FLOOR_KDF)
         return code
 
-    async def remote_url(self) -> str:
-        """Where the vault's remote is."""
-        return await self.parts()[0].cache.read(partial(meta.find_text, key=meta.REMOTE)) or ""
+    async def remote_info(self) -> RemoteInfo:
+        """Where the vault's remote is, and whether a token is kept for it."""
+        return await places.describe(self.parts()[0])
 
     async def check_remote(self) -> None:
         """Ask the remote whether it holds this vault.
@@ -310,31 +318,34 @@ class Vault:
         ctx, engine = self.parts()
         await check_vault(ctx, await engine.remote())
 
-    async def set_remote(self, url: str) -> None:
+    async def set_remote(
+        self,
+        url: str | None = None,
+        *,
+        token: str | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
+        client_cert: str | os.PathLike[str] | None = None,
+    ) -> None:
         """Sync with another remote from now on: a complete copy of the present one, made by whatever means.
+
+        Or with the same one, by another token. What is not given stays as it is at the same server; at
+        another one it is none. Empty is none too.
+
+        Args:
+            url: as for `join_vault`; the present one by default.
+            token: see `create_vault`, as for the following.
+            ca_file: certificates to trust instead of the system's.
+            client_cert: this device's certificate and key.
 
         Raises:
             VaultNotFound: no vault is there. A device never puts its vault where none is.
             WrongVault: another vault is there. In both cases nothing was changed.
-            RemoteError: it cannot be reached; nothing was changed.
+            RemoteError: it cannot be reached, or does not take the token; nothing was changed.
         """
-        ctx, engine = self.parts()
-        remote = await open_remote(url)
-        try:
-            try:
-                await check_vault(ctx, remote)
-            except RemoteRolledBack as exc:
-                raise VaultNotFound(
-                    "there is no vault at that remote",
-                    todo="copy the present remote there first, with all its files",
-                ) from exc
-        finally:
-            with anyio.move_on_after(10, shield=True):
-                await remote.aclose()
-        await ctx.cache.write(partial(meta.put, key=meta.REMOTE, value=url))
-        await engine.aclose()  # the next round opens the new one
+        ctx, _ = self.parts()
+        await places.move(ctx, url, token=token, ca_file=ca_file, client_cert=client_cert)
         if self._loop is not None:
-            self._loop.move()
+            self._loop.renew()
 
     def parts(self) -> tuple[Context, Engine]:
         """The vault's inside, for the package's own use. `ConfigError` when it is not open."""
@@ -369,13 +380,8 @@ class Vault:
             packs=anyio.CapacityLimiter(PACKS_UNDER_WAY),
         )
 
-    async def _open_remote(self) -> Remote:
-        if self._given_remote is not None:
-            return self._given_remote
-        url = await self.parts()[0].cache.read(partial(meta.find_text, key=meta.REMOTE))
-        if not url:
-            raise ConfigError("this vault has no remote", safe="everything put on this device is kept")
-        return await open_remote(url)
+    async def _open_remote(self, place: Place) -> Remote:
+        return await places.open_place(place) if self._given_remote is None else self._given_remote
 
 
 def _checked(namespace: str | None) -> str | None:

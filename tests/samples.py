@@ -14,3 +14,6 @@ def text_blobs(count: int, *, seed: int = 1, median_bytes: int = 4096) -> list[t
         start = dice.randrange(len(text) - size) if size < len(text) else 0
         blobs.append((f"mail/{number:06d}", text[start : start + size]))
     return blobs
+
+
+TOKEN = "a-token-of-nobody-0123456789"

@@ -32,13 +32,14 @@ BELOW: dict[str, set[str]] = {
     "devices": {"engine", "cache", "journal", "model", "errors"},
     "slots": {"engine", "cache", "remote", "files", "crypto", "names", "model", "errors"},
     "state": {"engine", "cache", "names", "model", "errors"},
+    "places": {"engine", "cache", "remote", "model", "errors"},
     "vault": {
-        "namespace", "transaction", "devices", "state", "slots", "engine", "folders", "upkeep", "cache",
-        "journal", "remote", "crypto", "names", "model", "errors",
+        "namespace", "transaction", "devices", "state", "slots", "places", "engine", "folders", "upkeep",
+        "cache", "journal", "remote", "crypto", "names", "model", "errors",
     },
     "membership": {
-        "vault", "devices", "engine", "cache", "journal", "remote", "files", "crypto", "names", "model",
-        "errors",
+        "vault", "devices", "places", "engine", "cache", "journal", "remote", "files", "crypto", "names",
+        "model", "errors",
     },
     "blocking": {"membership", "vault", "namespace", "reader", "model", "errors"},
     "testing": {"remote", "names", "model", "errors"},

@@ -55,6 +55,7 @@ NAMES = [
     "RateLimited",
     "RemoteError",
     "RemoteForked",
+    "RemoteInfo",
     "RemoteRolledBack",
     "RemoteStopped",
     "SourceChanged",

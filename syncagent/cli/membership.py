@@ -8,6 +8,7 @@ import click
 from syncagent import files
 from syncagent.cache.profile import Profile, disk_errors
 from syncagent.cli import exit as exits
+from syncagent.cli.access import access_options, read_token
 from syncagent.cli.output import OutputError
 from syncagent.cli.passphrase import find_new_passphrase, find_recovery_code
 from syncagent.cli.running import run_async
@@ -28,11 +29,19 @@ _device_name = click.option(
 @click.option(
     "--remote",
     metavar="URL",
-    help="Where the vault is kept, as file:///path; by default a folder of this device.",
+    help="Where the vault is kept: https://host/vault or file:///path; by default a folder of this device.",
 )
+@access_options
 @_device_name
 @takes_session
-def init(session: Session, remote: str | None, device_name: str | None) -> None:
+def init(
+    session: Session,
+    remote: str | None,
+    token_file: str | None,
+    ca_file: str | None,
+    client_cert: str | None,
+    device_name: str | None,
+) -> None:
     """Make a new vault and print its recovery code.
 
     The recovery code opens the vault when the passphrase is forgotten. It is shown
@@ -40,9 +49,11 @@ def init(session: Session, remote: str | None, device_name: str | None) -> None:
 
     \b
         syncagent init --remote file:///mnt/disk/vault
+        syncagent init --remote https://example.org/notes --token-file token
     """
     # An `init` that was interrupted at its very end has made the vault and not shown the code.
     folder = _free_folder(session, "; `syncagent key recovery` gives this one a new recovery code")
+    token = read_token(token_file, session.output)
     passphrase = find_new_passphrase(
         os.environ,
         session.passphrase_file,
@@ -53,25 +64,49 @@ def init(session: Session, remote: str | None, device_name: str | None) -> None:
     url = directory_url(session.home.remote(session.vault)) if remote is None else from_argument(remote)
     _make_home(session)
     created = run_async(
-        lambda: create_vault(folder, remote=url, passphrase=passphrase, device_name=_name(device_name))
+        lambda: create_vault(
+            folder,
+            remote=url,
+            passphrase=passphrase,
+            token=token,
+            ca_file=ca_file,
+            client_cert=client_cert,
+            device_name=_name(device_name),
+        )
     )
     _show(session, created)
 
 
 @click.command()
-@click.option("--remote", metavar="URL", required=True, help="Where the vault is kept, as file:///path.")
+@click.option(
+    "--remote",
+    metavar="URL",
+    required=True,
+    help="Where the vault is kept: https://host/vault or file:///path.",
+)
+@access_options
 @_device_name
 @click.option("--recovery", is_flag=True, help="Ask for the recovery code, or take SYNCAGENT_RECOVERY_CODE.")
 @takes_session
-def join(session: Session, remote: str, device_name: str | None, recovery: bool) -> int:
+def join(
+    session: Session,
+    remote: str,
+    token_file: str | None,
+    ca_file: str | None,
+    client_cert: str | None,
+    device_name: str | None,
+    recovery: bool,
+) -> int:
     """Make this device part of a vault that another device has.
 
     The names of all blobs are known afterwards; `syncagent sync` fetches the content.
 
     \b
         syncagent join --remote file:///mnt/disk/vault
+        syncagent join --remote https://example.org/notes --token-file token
     """
     folder = _free_folder(session)
+    token = read_token(token_file, session.output)
     secret = find_recovery_code(os.environ, output=session.output) if recovery else session.secret()
     _make_home(session)
     joined = run_async(
@@ -80,6 +115,9 @@ def join(session: Session, remote: str, device_name: str | None, recovery: bool)
             remote=from_argument(remote),
             passphrase=secret.passphrase,
             recovery_code=secret.recovery_code,
+            token=token,
+            ca_file=ca_file,
+            client_cert=client_cert,
             device_name=_name(device_name),
         )
     )

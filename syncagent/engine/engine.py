@@ -20,6 +20,7 @@ from syncagent import names
 from syncagent.cache import alarms, blobs, meta, waiting
 from syncagent.cache.db import Database
 from syncagent.cache.lock import SyncLock
+from syncagent.cache.place import Place, load_place
 from syncagent.engine.backoff import STOPPED_S, sync_delay_s
 from syncagent.engine.context import Context
 from syncagent.engine.fetch import Fetcher
@@ -65,17 +66,19 @@ class Engine:
 
     Args:
         ctx: the open vault.
-        open_remote: gives the remote; what it gives is closed by `aclose`.
+        open_remote: gives the remote at a place; what it gives is closed by `aclose`.
         gate: the one limit over all transfers.
     """
 
     def __init__(
-        self, ctx: Context, open_remote: Callable[[], Awaitable[Remote]], gate: TransferGate
+        self, ctx: Context, open_remote: Callable[[Place], Awaitable[Remote]], gate: TransferGate
     ) -> None:
         self._ctx = ctx
         self._open_remote = open_remote
         self._gate = gate
-        self._remote: Remote | None = None
+        self._opening = anyio.Lock()
+        self._place: Place | None = None
+        self._remotes: list[Remote] = []
         self._on_change: Callable[[], None] | None = None
         self._arrivals = Arrivals()
         self.lock = SyncLock(ctx.profile.lock)
@@ -156,9 +159,9 @@ class Engine:
             raise
 
     async def aclose(self) -> None:
-        """Close the remote."""
-        remote, self._remote = self._remote, None
-        if remote is not None:
+        """Close the remote, and those before it."""
+        remotes, self._remotes, self._place = self._remotes, [], None
+        for remote in remotes:
             await remote.aclose()
 
     async def _round(
@@ -253,10 +256,16 @@ class Engine:
             await delete_dropped(ctx, remote)
 
     async def remote(self) -> Remote:
-        """The remote, opened on first use."""
-        if self._remote is None:
-            self._remote = await self._open_remote()
-        return self._remote
+        """The remote, opened on first use and when the vault has moved since, in this or another process.
+
+        The one before stays open, for somebody may still read from it.
+        """
+        async with self._opening:
+            place = await self._ctx.cache.read(load_place)
+            if place != self._place:
+                self._remotes.append(await self._open_remote(place))
+                self._place = place
+            return self._remotes[-1]
 
     async def _note_failure(self, error: SyncAgentError, tally: Tally) -> None:
         retry_after_s = error.retry_after_s if isinstance(error, TransientRemoteError) else None

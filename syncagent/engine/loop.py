@@ -67,7 +67,9 @@ class BackgroundSync:
         self._remote_watch = RemoteWatch(
             ctx, engine.remote, tell=self.change, back=self.resume, wait=wait, clock=clock
         )
-        self._local_watch = LocalWatch(ctx, changed=self.change, resume=self._resume, wait=wait)
+        self._local_watch = LocalWatch(
+            ctx, changed=self.change, resume=self.resume, renew=self.renew, wait=wait
+        )
 
     def change(self) -> None:
         """Something was put or deleted here, or has come to the remote: the next sync is now."""
@@ -78,8 +80,8 @@ class BackgroundSync:
         self._resumed.set()
         self._changed.set()
 
-    def move(self) -> None:
-        """The vault has another remote from now on."""
+    def renew(self) -> None:
+        """The same over new connections: the vault has another remote, or the device was asleep."""
         self._remote_watch.renew()
         self.resume()
 
@@ -89,11 +91,6 @@ class BackgroundSync:
             group.start_soon(self._remote_watch.run)
             group.start_soon(self._local_watch.run)
             await self._sync_on()
-
-    def _resume(self, was_asleep: bool) -> None:
-        if was_asleep:
-            self._remote_watch.renew()
-        self.resume()
 
     async def _sync_on(self) -> None:
         pause_s = INTERVAL_FIRST_S

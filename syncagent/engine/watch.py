@@ -15,7 +15,8 @@ import anyio
 
 from syncagent.cache import meta, waiting
 from syncagent.cache.db import Database
-from syncagent.engine.backoff import INTERVAL_FIRST_S, SYNC_MOST_S
+from syncagent.cache.place import Place, load_place
+from syncagent.engine.backoff import INTERVAL_FIRST_S, SYNC_FIRST_S, SYNC_MOST_S
 from syncagent.engine.context import Context
 from syncagent.errors import SyncAgentError, UnsupportedByRemote
 from syncagent.remote.base import Remote
@@ -100,15 +101,17 @@ class RemoteWatch:
             except SyncAgentError:
                 await self._cut_off()
                 continue
-            if not self.is_alive:
-                was_cut_off, self.is_alive, self._failures = self._failures > 0, True, 0
-                if was_cut_off:
+            if self.is_alive:
+                self._failures = 0
+                if found != cursor:
+                    self._tell()
+                    self._vain += 1
+            else:
+                self.is_alive = True
+                if self._failures:
                     self._back()
                 if found != cursor:  # what came before the first answer, or while it was cut off
                     self._tell()
-            elif found != cursor:
-                self._tell()
-                self._vain += 1
             cursor = found
             await self._wait(self._renewed, min(GATHER_S * 2 ** max(self._vain - 1, 0), PACE_MOST_S))
 
@@ -151,8 +154,9 @@ class RemoteWatch:
             self._tell()
         if self._renewed.is_set():
             return
-        delay_s = min(INTERVAL_FIRST_S * 2 ** min(self._failures, 6), SYNC_MOST_S)
         self._failures += 1
+        # Half of it is drawn: all devices of a server that was away come back together.
+        delay_s = min(SYNC_FIRST_S * 2 ** min(self._failures, 20), SYNC_MOST_S)
         await self._wait(self._renewed, delay_s * (0.5 + self._ctx.random() / 2))
 
 
@@ -163,7 +167,9 @@ class LocalWatch:
         ctx: the open vault.
         changed: called when another process has put or deleted something.
         resume: called when whatever waits should be tried now: another process has made it due or has
-            reached the remote, or this device wakes up; `was_asleep` says which.
+            reached the remote.
+        renew: called when that should be over new connections: this device wakes up, or the vault has
+            another remote or token.
         wait: for tests.
     """
 
@@ -172,12 +178,14 @@ class LocalWatch:
         ctx: Context,
         *,
         changed: Callable[[], None],
-        resume: Callable[[bool], None],
+        resume: Callable[[], None],
+        renew: Callable[[], None],
         wait: Wait = wait_for,
     ) -> None:
         self._ctx = ctx
         self._changed = changed
         self._resume = resume
+        self._renew = renew
         self._wait = wait
 
     async def run(self) -> None:
@@ -189,7 +197,7 @@ class LocalWatch:
             # Not the monotonic clock, which stands still while a Linux machine sleeps.
             now = self._ctx.now()
             if now - looked_at > LOOK_S + ASLEEP_S:
-                self._resume(True)
+                self._renew()
             looked_at = now
             try:
                 look = partial(_look, before=before, now_ms=self._ctx.now_ms())
@@ -197,8 +205,10 @@ class LocalWatch:
             except SyncAgentError:
                 pass  # whoever uses the cache is told
             else:
-                if before.does_resume:
-                    self._resume(False)
+                if before.has_moved:
+                    self._renew()
+                elif before.does_resume:
+                    self._resume()
                 elif before.has_put:
                     self._changed()
             await self._wait(never, LOOK_S)
@@ -212,6 +222,8 @@ class _Look:
     hlc: int
     retries_asked: int
     failures: int
+    place: Place
+    has_moved: bool = False
     has_put: bool = False
     does_resume: bool = False
 
@@ -222,11 +234,13 @@ def _look(db: Database, before: _Look | None, now_ms: int) -> _Look:
         hlc=meta.hlc(db),
         retries_asked=meta.find_int(db, meta.RETRIES_ASKED) or 0,
         failures=meta.find_int(db, meta.SYNC_FAILURES) or 0,
+        place=load_place(db),
     )
     if before is None or found.data_version == before.data_version:
         return found
     return replace(
         found,
+        has_moved=found.place != before.place,
         has_put=found.hlc != before.hlc and waiting.is_upload_due(db, now_ms),
         # By `retry`, or since a sync by hand went through.
         does_resume=found.retries_asked != before.retries_asked or found.failures < before.failures,

@@ -15,7 +15,7 @@ from syncagent.remote.access import NO_ACCESS, Access
 if TYPE_CHECKING:
     from syncagent.remote.base import Remote
 
-__all__ = ["Access", "directory_url", "locate", "open_remote"]
+__all__ = ["Access", "directory_url", "is_same_server", "locate", "open_remote"]
 
 _TODO = "use a folder, as in file:///absolute/path, or a server, as in https://host/vault"
 
@@ -85,6 +85,15 @@ async def locate(url: str, *, access: Access = NO_ACCESS, create: bool = False) 
     from syncagent.remote.http.vaults import only_vault
 
     return address.with_vault(await only_vault(address, access)).url
+
+
+def is_same_server(first: str, second: str) -> bool:
+    """Whether a token for one URL's server may be sent to the other's: the same protocol, host and port."""
+    if not {_scheme(first), _scheme(second)} <= {"http", "https"}:
+        return False
+    from syncagent.remote.http.address import read_address
+
+    return read_address(first).origin == read_address(second).origin
 
 
 def directory_url(path: Path) -> str:

@@ -25,6 +25,9 @@ def test_show_says_where_it_is_and_whether_it_is_there(shell: Shell) -> None:
     assert shell("remote", "show").ok().out == f"remote  {url}\nstate   this vault is there\n"
     assert shell("remote", "show", "--json").ok().document == {
         "remote": url,
+        "has_token": False,
+        "ca_file": None,
+        "client_cert": None,
         "reachable": True,
         "error": None,
     }

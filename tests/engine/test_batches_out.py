@@ -29,6 +29,7 @@ from tests.engine.world import (
     listed,
     rows,
     statuses,
+    use,
 )
 
 pytestmark = pytest.mark.anyio
@@ -201,7 +202,7 @@ async def test_after_a_crash_the_very_same_bytes_go_out_and_nothing_twice(world:
         await vault.namespace("notes").put("z", b"later")
         await vault.namespace("notes").put("x", b"two", replace=True)
         remote = world.remote()
-        vault.parts()[1]._remote = remote
+        await use(vault, remote)
         assert not kinds(await vault.sync())
         assert world.data(names.batch_object(bytes.fromhex(vault.device_id), seq)) == kept
         assert all(world.data(name) == data for name, data in before.items())

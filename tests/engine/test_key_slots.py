@@ -9,7 +9,7 @@ from syncagent import names
 from syncagent.errors import ObjectRefused, SyncAgentError, Unreachable, WrongPassphrase
 from syncagent.remote.memory import MemoryRemote
 from tests.engine.place import PASSPHRASE, Place
-from tests.engine.world import Call, Fails, LedRemote
+from tests.engine.world import Call, Fails, LedRemote, use
 
 pytestmark = pytest.mark.anyio
 
@@ -106,7 +106,7 @@ async def test_of_two_changes_at_once_one_stands_and_nobody_is_locked_out(place:
 
         done: list[bool] = []
         remote.before = other_first
-        one.parts()[1]._remote = remote
+        await use(one, remote)
         await one.change_passphrase("of one", kdf=syncagent.FLOOR_KDF)
         for vault in (one, two, one, two):
             await vault.sync()
@@ -206,6 +206,6 @@ async def test_a_slot_replaced_while_another_device_syncs_is_not_put_back(place:
             done.clear()
             remote.before = remote.after = LedRemote(MemoryRemote()).before
             setattr(remote, hook, replace)
-            two.parts()[1]._remote = remote
+            await use(two, remote)
             assert (await two.sync()).alarms == ()
             assert done and len(place.names(names.KEYS)) == 2

@@ -1,11 +1,14 @@
 """What tells the background loop: the remote's long poll, other processes, and a device that wakes up."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 
 import anyio
 import pytest
 
 from syncagent import names
+from syncagent.cache.place import load_place, store_place
 from syncagent.engine.backoff import INTERVAL_FIRST_S, WATCHED_MOST_S
 from syncagent.engine.loop import BackgroundSync
 from syncagent.engine.watch import (
@@ -151,10 +154,23 @@ async def test_a_dead_poll_is_replaced_and_what_may_have_come_meanwhile_is_told(
 
 async def test_a_remote_that_does_not_answer_is_asked_ever_less_often(world: World) -> None:
     async with world.open("a") as vault:
-        scene = Scene(vault, "5", *[Unreachable("no")] * 8, "5")
+        scene = Scene(vault, "5", *[Unreachable("no")] * 11, "5")
         await scene.run()
-        assert scene.waits == [GATHER_S, 7.5, 15.0, 30.0, 60.0, 120.0, 240.0, 450.0, 450.0, GATHER_S]
+        delays = [1.5, 3.0, 6.0, 12.0, 24.0, 48.0, 96.0, 192.0, 384.0, 450.0, 450.0]
+        assert scene.waits == [GATHER_S, *delays, GATHER_S]
         assert scene.events == ["tell", "tell", "back"]
+
+
+async def test_a_remote_that_answers_and_then_drops_every_poll_is_asked_ever_less_often(
+    world: World,
+) -> None:
+    async with world.open("a") as vault:
+        dropped: list[str | Exception] = ["5", Unreachable("dropped")] * 5
+        scene = Scene(vault, *dropped, "5", "5", Unreachable("dropped"))
+        await scene.run()
+        waits = [wait for wait in scene.waits if wait != GATHER_S]
+        # A poll that was answered ends the series.
+        assert waits == [1.5, 3.0, 6.0, 12.0, 24.0, 1.5]
 
 
 async def test_a_renewed_watch_asks_anew_at_once(world: World) -> None:
@@ -198,7 +214,8 @@ class Looks:
         self.watch = LocalWatch(
             vault.parts()[0],
             changed=lambda: self.told.append("changed"),
-            resume=lambda asleep: self.told.append("woke up" if asleep else "resume"),
+            resume=lambda: self.told.append("resume"),
+            renew=lambda: self.told.append("renew"),
             wait=self._wait,
         )
 
@@ -271,8 +288,20 @@ async def test_a_jump_of_the_clock_is_a_device_that_wakes_up(world: World) -> No
         looks = Looks(world, vault)
         group.start_soon(looks.watch.run)
         assert await looks.look(LOOK_S + ASLEEP_S) == []
-        assert await looks.look(LOOK_S + ASLEEP_S + 1) == ["woke up"]
+        assert await looks.look(LOOK_S + ASLEEP_S + 1) == ["renew"]
         assert await looks.look(-3600) == []
+        assert await looks.look() == []
+        group.cancel_scope.cancel()
+
+
+async def test_another_token_or_remote_set_by_another_process_is_taken_over(world: World) -> None:
+    async with world.open("a") as vault, world.open("a") as other, anyio.create_task_group() as group:
+        looks = Looks(world, vault)
+        group.start_soon(looks.watch.run)
+        assert await looks.look() == []
+        place = await other.parts()[0].cache.read(load_place)
+        await other.parts()[0].cache.write(partial(store_place, place=replace(place, token="new")))
+        assert await looks.look() == ["renew"]
         assert await looks.look() == []
         group.cancel_scope.cancel()
 

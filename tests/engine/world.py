@@ -273,6 +273,13 @@ class GoesAway:
             raise
 
 
+async def use(vault: Vault, remote: Remote) -> None:
+    """Let an open vault go on with another remote."""
+    _, engine = vault.parts()
+    await engine.remote()
+    engine._remotes.append(remote)
+
+
 async def rows(vault: Vault, sql: str, *parameters: object) -> list[tuple[object, ...]]:
     """What a query over the cache gives."""
 
