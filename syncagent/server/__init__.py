@@ -5,6 +5,7 @@
 | `run.py` | a server's life: bind, answer, drain |
 | `app.py` | the calls, and what they answer |
 | `requests.py` | what a request says: names, lengths, digests, ranges |
+| `openapi.py` | the calls, as a document for tools |
 | `problem.py` | answers that are not what was asked for (RFC 9457) |
 | `accounts.py` | users and tokens; the only file that knows SQLite |
 | `vaults.py` | folders of objects, one for each vault of each user |

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from syncagent.errors import ObjectExists, SyncAgentError
 from syncagent.remote.directory import file_limiter
-from syncagent.server import requests
+from syncagent.server import openapi, requests
 from syncagent.server.accounts import Accounts, Grant
 from syncagent.server.limits import Limits, Turnstile
 from syncagent.server.observe import Observer, Seen
@@ -61,6 +61,7 @@ def create_app(service: Service) -> ASGIApp:
     }
     routes = [Route(path, _Resource(service, calls)) for path, calls in paths.items()]
     routes.append(Route("/v1/health", _Open(service, "health", _health)))
+    routes.append(Route("/v1/openapi.json", _Open(service, "openapi", _openapi)))
     routes.append(Route("/metrics", _Open(service, "metrics", _metrics)))
     return _Front(service, Router(routes, redirect_slashes=False, default=_no_such_path))
 
@@ -159,6 +160,10 @@ async def _delete(service: Service, request: Request, grant: Grant) -> Response:
 async def _health(service: Service) -> Response:
     await anyio.to_thread.run_sync(service.vaults.check)
     return _json({"status": "ok"})
+
+
+async def _openapi(service: Service) -> Response:
+    return _json(openapi.document())
 
 
 async def _metrics(service: Service) -> Response:
