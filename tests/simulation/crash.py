@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from threading import RLock
 from typing import Any, TypeVar
 
 import anyio
@@ -55,6 +56,8 @@ class Doom:
         self.folder = folder
         self.image = image
         self.has_come = False
+        self.disk = RLock()
+        """Held while something reaches the disk, and while that is copied: another process may be at it."""
         self.kind = Kind.COMMIT
         self._left: int | None = None
 
@@ -84,8 +87,12 @@ class Doom:
         return self._left == -1
 
     def come(self) -> None:
-        """Keep the disk as it is. The caller sees to it that no commit runs."""
-        self.has_come = True
+        """Keep the disk as it is. The caller sees to it that no commit runs in this process."""
+        with self.disk:
+            self.has_come = True
+            self._copy()
+
+    def _copy(self) -> None:
         # The database first: pack files that are newer than it are leftovers, older ones would be missing.
         self.image.mkdir(parents=True)
         for path in sorted(self.folder.iterdir()):
@@ -113,7 +120,9 @@ def doomed(db: Database, doom: Doom) -> Database:
         if sql != "COMMIT" or not is_writing:
             return execute(sql, parameters)
         point()
-        result = execute(sql, parameters)
+        with doom.disk:
+            doom.check()
+            result = execute(sql, parameters)
         point()
         return result
 
@@ -122,7 +131,12 @@ def doomed(db: Database, doom: Doom) -> Database:
             doom.come()
             raise Crashed
 
-    db.execute = counted  # type: ignore[method-assign]  # of this one database
+    def closing() -> None:
+        with doom.disk:  # the log is folded into the file
+            close()
+
+    close = db.close
+    db.execute, db.close = counted, closing  # type: ignore[method-assign]  # of this one database
     return db
 
 
