@@ -6,6 +6,7 @@
     ├── WrongVault · WrongPassphrase · TooNew
     ├── BlobExists · BlobNotFound · BlobNotHere            one blob
     ├── VersionConflict · ContentMismatch · SourceChanged
+    ├── TokenExpired                                       a list of changes
     ├── CacheDamaged · CacheFull                           this device's disk
     ├── OpenError                                          sealed bytes that do not verify
     │   ├── Tampered
@@ -143,6 +144,13 @@ class SourceChanged(SyncAgentError):
 
     default_safe = "nothing was stored and the file is untouched"
     default_todo = "put it again when it is at rest"
+
+
+class TokenExpired(SyncAgentError):
+    """The cache cannot tell what has changed since this token. The list can be had anew, without one."""
+
+    default_safe = "every blob is as it was"
+    default_todo = "list the changes anew, without a token"
 
 
 class CacheDamaged(SyncAgentError):

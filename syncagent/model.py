@@ -169,6 +169,24 @@ class BlobPage:
 
 
 @dataclass(frozen=True, slots=True)
+class BlobChange:
+    """A blob that has changed, as a listing shows it now; `blob` is None when it is deleted."""
+
+    namespace: str
+    id: str
+    blob: BlobInfo | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePage:
+    """Changes in order. `token` is opaque: ask with it for what comes after; `more` of them are there."""
+
+    changes: tuple[BlobChange, ...]
+    token: str
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PutResult:
     """What became of one blob of `put_many`: a version, or the error that stopped this one."""
 

@@ -1,13 +1,14 @@
-"""What a vault tells of itself without the remote: its status, why a blob waits, and what is tried again."""
+"""What a vault tells of itself without the remote: its status, why a blob waits, what has changed."""
 
 from functools import partial
 
 from syncagent import names
+from syncagent.cache import changes as feed
 from syncagent.cache import queries, waiting
 from syncagent.cache.lock import SyncLock
 from syncagent.engine.context import Context
-from syncagent.errors import ConfigError
-from syncagent.model import Explanation, VaultStatus
+from syncagent.errors import CacheDamaged, ConfigError, TokenExpired
+from syncagent.model import ChangePage, Explanation, VaultStatus
 
 
 async def status(ctx: Context) -> VaultStatus:
@@ -22,6 +23,17 @@ async def explain(ctx: Context, namespace: str, blob_id: str) -> Explanation:
     names.check_blob_id(blob_id)
     operation = partial(waiting.explain, namespace=namespace, blob_id=blob_id, now_ms=ctx.now_ms())
     return await ctx.cache.read(operation)
+
+
+async def changes(ctx: Context, since: str | None, limit: int) -> ChangePage:
+    """What has changed; see `Vault.changes`."""
+    try:
+        return await ctx.cache.read(partial(feed.list_changes, since=since, limit=limit))
+    except CacheDamaged as exc:
+        if since is None:
+            raise
+        # The log may be what is damaged. It can be done without: the blobs themselves are listed anew.
+        raise TokenExpired("what has changed since cannot be read") from exc
 
 
 async def retry(ctx: Context, namespace: str | None, blob_id: str | None) -> int:

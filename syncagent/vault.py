@@ -34,6 +34,7 @@ from syncagent.engine.records import check_vault
 from syncagent.engine.report import Listener
 from syncagent.errors import ConfigError
 from syncagent.model import (
+    ChangePage,
     DeviceId,
     DeviceInfo,
     Explanation,
@@ -223,6 +224,26 @@ class Vault:
     async def status(self) -> VaultStatus:
         """Counts, last sync and what is in the way; answered without the remote."""
         return await state.status(self.parts()[0])
+
+    async def changes(self, since: str | None = None, *, limit: int = 1000) -> ChangePage:
+        """What has changed here since a token, by this device or another, in order; without the remote.
+
+        For an application that keeps an index of its own: take the first pages without a token (every
+        live blob, each once), store each page's `token` with what was made of the page, and ask with the last
+        one from then on. A page tells how its blobs look now, not how they came to look so; a blob that
+        goes on changing may come again. A change of content, metadata, flags, expiry, conflict or sync status
+        counts. The token outlives restarts, and belongs to this device's cache.
+
+        Args:
+            since: `token` of the page before; None from the beginning.
+            limit: most changes a page, 1 to 10,000.
+
+        Raises:
+            TokenExpired: it cannot be told. The last 250,000 changes are remembered, and an older copy of
+                the cache that was restored does not know what was lost. Empty the index, begin without a
+                token.
+        """
+        return await state.changes(self.parts()[0], since, limit)
 
     async def explain(self, namespace: str, blob_id: str) -> Explanation:
         """Why a blob is not in sync, when it is tried next, and what would help; without the remote.

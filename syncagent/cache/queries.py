@@ -4,7 +4,8 @@
 `syncagent status` needs no event loop.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from syncagent.cache import alarms, meta, outbox
 from syncagent.cache.blobs import find_namespace
@@ -16,6 +17,11 @@ from syncagent.times import utc
 
 MAX_PAGE = 10_000
 _HLC_SHIFT = 16
+INFO_COLUMNS = (
+    "id, size, status, created_at, changed, conflict,"
+    " (SELECT version.id FROM version WHERE version.no = winner_no)"
+)
+"""What `blob_info` takes, of the table `blob`."""
 
 
 def status(db: Database, *, last_sync: float | None, now: float) -> VaultStatus:
@@ -93,25 +99,26 @@ def list_blobs(
         conditions += " AND id > ?"
         parameters.append(after)
     rows = db.all(
-        "SELECT id, size, status, created_at, changed, conflict,"  # noqa: S608 - built from fixed text
-        " (SELECT version.id FROM version WHERE version.no = winner_no)"
-        f" FROM blob WHERE {conditions} ORDER BY id LIMIT ?",
+        f"SELECT {INFO_COLUMNS} FROM blob WHERE {conditions} ORDER BY id LIMIT ?",  # noqa: S608 - built from fixed text
         (*parameters, limit + 1),
     )
-    blobs = tuple(
-        BlobInfo(
-            namespace=namespace,
-            id=blob_id,
-            size=size,
-            status=SyncStatus(code),
-            version=version.hex(),
-            created_at=utc(created_at),
-            changed_at=utc(changed >> _HLC_SHIFT),
-            conflict=bool(conflict),
-        )
-        for blob_id, size, code, created_at, changed, conflict, version in rows[:limit]
-    )
+    blobs = tuple(blob_info(namespace, row) for row in rows[:limit])
     return BlobPage(blobs, blobs[-1].id if len(rows) > limit else None)
+
+
+def blob_info(namespace: str, row: Sequence[Any]) -> BlobInfo:
+    """A blob from its `INFO_COLUMNS`."""
+    blob_id, size, code, created_at, changed, conflict, version = row
+    return BlobInfo(
+        namespace=namespace,
+        id=blob_id,
+        size=size,
+        status=SyncStatus(code),
+        version=version.hex(),
+        created_at=utc(created_at),
+        changed_at=utc(changed >> _HLC_SHIFT),
+        conflict=bool(conflict),
+    )
 
 
 def count_blobs(db: Database, namespace: str, *, prefix: str = "", status: SyncStatus | None = None) -> int:

@@ -13,6 +13,7 @@ cannot update or delete a row on a damaged page.
 from collections.abc import Sequence
 
 from syncagent.cache.db import Database, check_schema
+from syncagent.cache.news import sql_kinds
 from syncagent.cache.status import sql_rank
 
 _SCHEMA_1 = """
@@ -203,6 +204,32 @@ CREATE TABLE kept_change (                     -- kinds that upkeep will act on
     PRIMARY KEY (device_no, seq, position)
 ) WITHOUT ROWID;
 
+-- What has changed here, in order: `news.py`. Rows go at the old end only -----------------
+CREATE TABLE news (
+    no INTEGER PRIMARY KEY,
+    blob_no INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    version_no INTEGER,                        -- the winner that a blob has moved to
+    mark INTEGER NOT NULL                      -- random: tells this row from one of a restored cache
+);
+CREATE TRIGGER blob_moved AFTER UPDATE OF winner_no ON blob BEGIN
+    INSERT INTO news (blob_no, kind, version_no, mark) VALUES (
+        NEW.no, CASE WHEN OLD.winner_no IS NEW.winner_no THEN @other ELSE @moved END, NEW.winner_no, @mark);
+END;
+CREATE TRIGGER blob_disputed AFTER UPDATE OF conflict ON blob WHEN OLD.conflict <> NEW.conflict BEGIN
+    INSERT INTO news (blob_no, kind, mark)
+        VALUES (NEW.no, CASE WHEN NEW.conflict THEN @disputed ELSE @settled END, @mark);
+END;
+CREATE TRIGGER flag_added AFTER INSERT ON flag_tag BEGIN
+    INSERT INTO news (blob_no, kind, mark) VALUES (NEW.blob_no, @flagged, @mark);
+END;
+CREATE TRIGGER flag_taken AFTER INSERT ON flag_removed BEGIN
+    INSERT INTO news (blob_no, kind, mark) VALUES (NEW.blob_no, @flagged, @mark);
+END;
+CREATE TRIGGER blob_dated AFTER UPDATE OF expires_at ON blob WHEN OLD.expires_at IS NOT NEW.expires_at BEGIN
+    INSERT INTO news (blob_no, kind, mark) VALUES (NEW.no, @other, @mark);
+END;
+
 -- Counts per status, so that status needs no scan -------------------------------------
 CREATE TABLE status_count (
     namespace_no INTEGER NOT NULL, deleted INTEGER NOT NULL, status INTEGER NOT NULL,
@@ -219,6 +246,7 @@ END;
 CREATE TRIGGER blob_arrived AFTER INSERT ON blob WHEN NEW.status IS NOT NULL BEGIN
     UPDATE status_count SET blobs = blobs + 1
         WHERE namespace_no = NEW.namespace_no AND deleted = NEW.deleted AND status = NEW.status;
+    INSERT INTO news (blob_no, kind, version_no, mark) VALUES (NEW.no, @moved, NEW.winner_no, @mark);
 END;
 CREATE TRIGGER blob_counted AFTER UPDATE OF status, deleted ON blob
 WHEN OLD.status IS NOT NEW.status OR OLD.deleted <> NEW.deleted BEGIN
@@ -226,6 +254,10 @@ WHEN OLD.status IS NOT NEW.status OR OLD.deleted <> NEW.deleted BEGIN
         WHERE namespace_no = OLD.namespace_no AND deleted = OLD.deleted AND status = OLD.status;
     UPDATE status_count SET blobs = blobs + 1
         WHERE namespace_no = NEW.namespace_no AND deleted = NEW.deleted AND status = NEW.status;
+    INSERT INTO news (blob_no, kind, mark) SELECT NEW.no, CASE
+        WHEN NEW.status = 1 AND OLD.status IN (2, 4) THEN @sent
+        WHEN NEW.status = 1 AND OLD.status IN (3, 5, 6) THEN @fetched
+        ELSE @other END, @mark WHERE OLD.status <> NEW.status;
 END;
 CREATE TRIGGER version_arrived AFTER INSERT ON version WHEN NEW.status IS NOT NULL BEGIN
     UPDATE blob SET status = (
@@ -239,7 +271,7 @@ CREATE TRIGGER version_moved AFTER UPDATE OF status ON version WHEN OLD.status I
 END;
 """
 
-MIGRATIONS: tuple[str, ...] = (_SCHEMA_1.replace("@rank", sql_rank("status")),)
+MIGRATIONS: tuple[str, ...] = (sql_kinds(_SCHEMA_1.replace("@rank", sql_rank("status"))),)
 SCHEMA = len(MIGRATIONS)
 
 

@@ -59,6 +59,7 @@ CODES: dict[type[SyncAgentError], int] = {
     errors.VersionConflict: FAILED,
     errors.ContentMismatch: FAILED,
     errors.SourceChanged: FAILED,
+    errors.TokenExpired: FAILED,
     errors.CacheDamaged: ALARM,
     errors.CacheFull: NEEDS_USER,
     errors.OpenError: ALARM,

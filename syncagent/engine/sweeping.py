@@ -4,7 +4,7 @@ from functools import partial
 
 import anyio.to_thread
 
-from syncagent.cache import meta
+from syncagent.cache import meta, news
 from syncagent.cache.db import Database
 from syncagent.cache.sweep import (
     GRACE_S,
@@ -18,7 +18,7 @@ from syncagent.engine.context import Context
 
 
 async def sweep_leftovers(ctx: Context) -> None:
-    """Remove what is left over, if a day has gone since the last time."""
+    """Remove what is left over, and old news, if a day has gone since the last time."""
     swept_at = await ctx.cache.read(partial(meta.find_int, key=meta.SWEPT_AT))
     if swept_at is not None and 0 <= ctx.now_ms() - swept_at < GRACE_S * 1000:
         return
@@ -28,6 +28,8 @@ async def sweep_leftovers(ctx: Context) -> None:
     unknown = await ctx.cache.read(partial(unknown_packs, ids=found.packs), background=True)
     if unknown:
         await ctx.cache.write(partial(remove_unknown, folder=ctx.profile.packs, ids=unknown), background=True)
+    while await ctx.cache.read(news.is_long, background=True):
+        await ctx.cache.write(news.trim, background=True)
 
 
 def _begin(db: Database, now_ms: int) -> None:

@@ -1,0 +1,102 @@
+"""What has changed since a token, for an application that keeps an index of its own.
+
+A first page has no token: then every live blob comes once, by number, and what changes meanwhile after
+that, from the log (`news.py`). A token is a position in the log, and while the first blobs are listed the
+number of the last one too:
+
+    1.<row of the log, hex>.<its mark, hex>.<last blob listed, hex; 0: all of them>
+
+Any other text, a row that has been dropped, and a row of another mark (of another cache, or of this one
+before an older copy of it was restored) are `TokenExpired`.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from syncagent.cache import news, queries
+from syncagent.cache.chunks import SQL_VARIABLES, batched
+from syncagent.cache.db import Database
+from syncagent.cache.news import Position
+from syncagent.errors import ConfigError, TokenExpired
+from syncagent.model import BlobChange, ChangePage
+
+_TOKEN = re.compile(r"1\.([0-9a-f]{1,15})\.([0-9a-f]{1,8})\.([0-9a-f]{1,15})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    position: Position
+    listed_to: int
+
+    def __str__(self) -> str:
+        return f"1.{self.position.no:x}.{self.position.mark:x}.{self.listed_to:x}"
+
+
+def list_changes(db: Database, since: str | None, limit: int) -> ChangePage:
+    """One page of changes; see `Vault.changes`.
+
+    Raises:
+        TokenExpired: the token is of another cache, or too old.
+    """
+    if not 1 <= limit <= queries.MAX_PAGE:
+        raise ConfigError(f"a page has 1 to {queries.MAX_PAGE} changes, not {limit}")
+    if since is None:
+        return _first_blobs(db, _Token(news.last(db), 0), limit)
+    token = _parsed(since)
+    if not news.is_known(db, token.position):
+        raise TokenExpired("this cache cannot tell any more what has changed since")
+    if token.listed_to:
+        return _first_blobs(db, token, limit)
+    return _later_changes(db, token, limit)
+
+
+def _parsed(since: str) -> _Token:
+    found = _TOKEN.fullmatch(since)
+    if found is None:
+        raise TokenExpired("this is no token of a list of changes")
+    no, mark, listed_to = (int(part, 16) for part in found.groups())
+    return _Token(Position(no, mark), listed_to)
+
+
+def _first_blobs(db: Database, token: _Token, limit: int) -> ChangePage:
+    rows = db.all(
+        "SELECT no FROM blob WHERE no > ? AND winner_no IS NOT NULL AND NOT deleted ORDER BY no LIMIT ?",
+        (token.listed_to, limit + 1),
+    )
+    numbers = [row[0] for row in rows[:limit]]
+    has_more = len(rows) > limit
+    token = _Token(token.position, numbers[-1] if has_more else 0)
+    has_more = has_more or news.last(db) != token.position
+    return ChangePage(_changes(db, numbers), str(token), has_more)
+
+
+def _later_changes(db: Database, token: _Token, limit: int) -> ChangePage:
+    rows = db.all(
+        "SELECT no, mark, blob_no FROM news WHERE no > ? ORDER BY no LIMIT ?",
+        (token.position.no, limit + 1),
+    )
+    page = rows[:limit]
+    if page:
+        token = _Token(Position(*page[-1][:2]), 0)
+    # Each once, where it has changed last.
+    numbers = list(dict.fromkeys(row[2] for row in reversed(page)))[::-1]
+    return ChangePage(_changes(db, numbers), str(token), len(rows) > limit)
+
+
+def _changes(db: Database, numbers: Sequence[int]) -> tuple[BlobChange, ...]:
+    """How these blobs look now, in the order given; without internal ones."""
+    found: dict[int, BlobChange] = {}
+    for part in batched(numbers, SQL_VARIABLES):
+        marks = ",".join("?" * len(part))
+        rows = db.all(
+            f"SELECT no, (SELECT name FROM namespace WHERE namespace.no = namespace_no), deleted,"  # noqa: S608 - marks
+            f" {queries.INFO_COLUMNS} FROM blob WHERE no IN ({marks}) AND winner_no IS NOT NULL",
+            part,
+        )
+        for number, name, is_deleted, *info in rows:
+            if name.startswith("."):
+                continue  # internal
+            blob = queries.blob_info(name, info)
+            found[number] = BlobChange(name, blob.id, None if is_deleted else blob)
+    return tuple(found[number] for number in numbers if number in found)

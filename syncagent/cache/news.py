@@ -1,0 +1,70 @@
+"""The log of what has changed in this cache, blob by blob, in the order of its commits.
+
+Triggers write it (`schema.py`), so no code path can forget it, and a row is durable with what it
+tells of. It is of this device and never leaves it. Numbers have no gaps; old rows are
+dropped, the newest never is.
+"""
+
+import enum
+from dataclasses import dataclass
+
+from syncagent.cache.db import Database
+
+KEPT = 250_000
+"""Rows kept: some 5 MB, and weeks of an eager user's changes."""
+TRIMMED_AT_ONCE = 10_000
+"""Rows of one transaction: a few milliseconds."""
+
+
+class NewsKind(enum.IntEnum):
+    """What has happened to a blob."""
+
+    MOVED = 1
+    DISPUTED = 2
+    SETTLED = 3
+    FLAGGED = 4
+    SENT = 5
+    FETCHED = 6
+    OTHER = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A row of the log; number 0 is before the first. `mark` tells it from the same number elsewhere."""
+
+    no: int
+    mark: int
+
+
+def sql_kinds(script: str) -> str:
+    """A script in which each `@name` of a kind is its number, and `@mark` a random one."""
+    for kind in NewsKind:
+        script = script.replace(f"@{kind.name.lower()}", str(kind.value))
+    return script.replace("@mark", "random() & 4294967295")
+
+
+def last(db: Database) -> Position:
+    """The newest row."""
+    row = db.one("SELECT no, mark FROM news ORDER BY no DESC LIMIT 1")
+    return Position(0, 0) if row is None else Position(*row)
+
+
+def is_known(db: Database, position: Position) -> bool:
+    """Whether everything after a position is in the log, and the position was given out by this cache."""
+    if position.no == 0:
+        return (db.scalar("SELECT min(no) FROM news") or 1) == 1
+    return bool(db.scalar("SELECT mark FROM news WHERE no = ?", (position.no,)) == position.mark)
+
+
+def trim(db: Database, keep: int = KEPT) -> int:
+    """Drop some of the oldest rows beyond those kept; how many."""
+    return db.changed(
+        "DELETE FROM news WHERE no IN (SELECT no FROM news WHERE no <= (SELECT max(no) FROM news) - ?"
+        " ORDER BY no LIMIT ?)",
+        (keep, TRIMMED_AT_ONCE),
+    )
+
+
+def is_long(db: Database, keep: int = KEPT) -> bool:
+    """Whether there is something to trim."""
+    return bool(db.scalar("SELECT max(no) - min(no) >= ? FROM news", (keep,)))
