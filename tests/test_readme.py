@@ -1,9 +1,11 @@
 """What the README shows is run: its transcripts line by line, its example as it stands."""
 
+import contextlib
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -11,6 +13,8 @@ import pytest
 
 README = Path(__file__).parent.parent / "README.md"
 PASSPHRASE = "correct horse battery"
+USUAL = "127.0.0.1:8720"
+"""Where the server of the transcript answers; in a test, anywhere."""
 _COMMAND = f"{shlex.quote(sys.executable)} -m syncagent.cli"
 
 
@@ -39,9 +43,32 @@ def _matches(said: str, printed: str) -> bool:
     return re.fullmatch(pattern, printed) is not None
 
 
-def _run(steps: list[tuple[str, str]], folder: Path, environment: dict[str, str]) -> str:
+@contextlib.contextmanager
+def _in_background(command: str, said: str, folder: Path, environment: dict[str, str]) -> Iterator[str]:
+    """A command that ends with `&`, as a process of its own; the address that it answers at."""
+    arguments = [*shlex.split(_COMMAND), *shlex.split(command)[1:-1], "--listen", "127.0.0.1:0"]
+    process = subprocess.Popen(arguments, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        address = line.rpartition("/")[2].strip()
+        assert line.replace(address, USUAL) == said
+        yield address
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _run(
+    steps: list[tuple[str, str]], folder: Path, environment: dict[str, str], stack: contextlib.ExitStack
+) -> str:
     everything = ""
+    address = USUAL
     for command, said in steps:
+        command = command.replace(USUAL, address)
+        if command.endswith(" &"):
+            address = stack.enter_context(_in_background(command, said, folder, environment))
+            continue
         if command.startswith("export "):
             name, value = command.removeprefix("export ").split("=")
             environment[name] = value
@@ -62,6 +89,11 @@ def _run(steps: list[tuple[str, str]], folder: Path, environment: dict[str, str]
     return everything
 
 
+def run(name: str, folder: Path, environment: dict[str, str], stack: contextlib.ExitStack) -> str:
+    """What the commands of a transcript print; those in the background end with the stack."""
+    return _run(_steps(_between(name, "transcript", "console")), folder, environment, stack)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="the transcript is of a POSIX shell")
 def test_the_transcripts_are_what_the_commands_print(tmp_path: Path) -> None:
     environment = {
@@ -71,10 +103,12 @@ def test_the_transcripts_are_what_the_commands_print(tmp_path: Path) -> None:
         "SYNCAGENT_PASSPHRASE": PASSPHRASE,
         "PYTHONPATH": str(README.parent),
     }
-    printed = _run(_steps(_between("transcript: tests", "transcript", "console")), tmp_path, environment)
-    (remote,) = re.findall(r"file://\S+", printed)
-    environment["REMOTE"] = remote
-    _run(_steps(_between("transcript: second device", "transcript", "console")), tmp_path, environment)
+    with contextlib.ExitStack() as stack:
+        printed = run("transcript: tests", tmp_path, environment, stack)
+        (remote,) = re.findall(r"file://\S+", printed)
+        environment["REMOTE"] = remote
+        run("transcript: second device", tmp_path, environment, stack)
+        run("transcript: server", tmp_path, environment, stack)
     assert (tmp_path / "copy.txt").read_text() == "hello world\n"
 
 

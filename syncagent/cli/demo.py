@@ -1,20 +1,21 @@
 """`syncagent demo`: two devices and a remote in a temporary folder, and proof of what is promised.
 
-Real vaults, the real engine: put, send, fetch, compare, edit on both sides,
-sync, compare again, and search every file that was written for plaintext.
+Real vaults, the real engine, a real server: put, send, fetch, compare, stop the server, edit
+on both sides, start it, sync, compare again, and search every file that was written for plaintext.
 """
 
 import contextlib
 import secrets
 import shutil
 import tempfile
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 import syncagent
-from syncagent.cli import demorun
+from syncagent.cli import demoremote, demorun
 from syncagent.cli.demorun import Places, Result
 from syncagent.cli.output import Output
 from syncagent.cli.running import run_async
@@ -26,11 +27,18 @@ from syncagent.cli.text import escaped, from_argument
 @click.option(
     "--from", "source", metavar="DIR", help="Whose files to put; syncagent's own source by default."
 )
+@click.option(
+    "--remote",
+    "kind",
+    type=click.Choice([demoremote.SERVER, demoremote.FOLDER]),
+    help="Meet at a server, or in a folder; by default at a server, where that is installed.",
+)
 @click.option("--keep", is_flag=True, help="Leave the folder there to look at.")
 @takes_session
-def demo(session: Session, source: str | None, keep: bool) -> None:
+def demo(session: Session, source: str | None, kind: str | None, keep: bool) -> None:
     """Show two devices and a remote at work, in a temporary folder.
 
+    The remote is a server on this machine. It is stopped while both devices edit, and started again.
     Ends with 6 if a byte differs or anything readable is found outside the vaults.
 
     \b
@@ -43,11 +51,12 @@ def demo(session: Session, source: str | None, keep: bool) -> None:
     output = session.output
     passphrase = secrets.token_hex(8)
     with _folder(keep) as folder:
-        places = Places(folder)
-        result = run_async(lambda: demorun.run(places, root, passphrase, output))
+        with demoremote.meeting_place(kind, folder) as remote:
+            places = Places(folder, remote)
+            result = run_async(lambda: demorun.run(places, root, passphrase, output))
         if output.is_json:
             output.document(_document(result, folder if keep else None))
-        for line in _by_hand():
+        for line in _by_hand(has_server=remote.token is not None):
             output.line(line)
         if keep:
             _tell_kept(places, passphrase, output)
@@ -63,15 +72,22 @@ def _folder(keep: bool) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _by_hand() -> list[str]:
+def _by_hand(*, has_server: bool) -> list[str]:
+    server = [
+        "The same by hand, the server:",
+        "  syncagent serve user add me --data DIR > token",
+        "  syncagent serve --data DIR",
+        "on the first device:",
+    ]
+    where = "http://127.0.0.1:8720 --token-file token" if has_server else "file:///mnt/disk/vault"
     return [
         "",
-        "The same by hand, on the first device:",
-        "  syncagent init --remote file:///mnt/disk/vault",
+        *(server if has_server else ["The same by hand, on the first device:"]),
+        f"  syncagent init --remote {where}",
         "  syncagent put files/ DIR --recursive",
         "  syncagent sync",
         "and on the second:",
-        "  syncagent join --remote file:///mnt/disk/vault",
+        f"  syncagent join --remote {where}",
         "  syncagent sync",
         "  syncagent ls files",
     ]
@@ -83,6 +99,10 @@ def _tell_kept(places: Places, passphrase: str, output: Output) -> None:
     output.line(f"  export SYNCAGENT_PASSPHRASE={passphrase}")
     for home in (places.first, places.second):
         output.line(f"  SYNCAGENT_HOME={escaped(str(home.folder))} syncagent status")
+    if places.remote.token is not None:
+        listen = urllib.parse.urlsplit(places.remote.url).netloc
+        output.line("and for a sync start its server with")
+        output.line(f"  syncagent serve --data {escaped(str(places.remote.folder))} --listen {listen}")
 
 
 def _document(result: Result, kept: Path | None) -> dict[str, object]:

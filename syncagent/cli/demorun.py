@@ -12,17 +12,17 @@ import anyio.to_thread
 
 from syncagent.cli import leaks
 from syncagent.cli.democompare import Content, compare, size_of
+from syncagent.cli.demoremote import MeetingPlace
 from syncagent.cli.exit import PromiseBroken, error_line
 from syncagent.cli.output import Output
 from syncagent.cli.put import put_files
 from syncagent.cli.text import counted, escaped, size_text
 from syncagent.cli.tree import Entry, Refused, Skipped, TreeFile, walk
 from syncagent.config import DEFAULT_VAULT, Home
-from syncagent.errors import SourceChanged
+from syncagent.errors import SourceChanged, TransientRemoteError
 from syncagent.membership import create_vault, join_vault
 from syncagent.model import SyncReport
 from syncagent.namespace import Namespace
-from syncagent.remote import directory_url
 from syncagent.vault import Vault, open_vault
 
 NAMESPACE = "demo-namespace"
@@ -37,6 +37,7 @@ class Places:
     """Where the demo's devices and remote lie."""
 
     folder: Path
+    remote: MeetingPlace
 
     @property
     def first(self) -> Home:
@@ -48,14 +49,9 @@ class Places:
         """The home of the second device."""
         return Home(self.folder / "desktop")
 
-    @property
-    def remote(self) -> Path:
-        """The remote's folder."""
-        return self.folder / "remote"
-
     def searched(self) -> list[Path]:
         """What is not to hold anything readable: the remote, and all that the devices wrote."""
-        return [self.remote, self.first.folder, self.second.folder]
+        return [self.remote.folder, self.first.folder, self.second.folder]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +138,18 @@ async def run(places: Places, root: Path, passphrase: str, output: Output) -> Re
         steps.end("remote to desktop", await desktop.count(), report.fetched_bytes)
         await compare(desktop, SECOND, expected)
 
+        if places.remote.stopping is not None:
+            await places.remote.stop()
+            output.line("the server is stopped")
         steps.begin()
         await _edit(laptop, desktop, edits)
         expected = edits.applied_to(expected)
         steps.end("edits on both", edits.count, edits.size_bytes)
+        if places.remote.stopping is not None:
+            for vault in (first, second):
+                await _fail_to_sync(vault, output)
+            await places.remote.start()
+            output.line("the server is started again")
         steps.begin()
         report = await _sync_until_quiet([first, second])
         steps.end("sync until quiet", report.sent, report.sent_bytes)
@@ -182,7 +186,7 @@ class _Steps:
     def end(self, name: str, blobs: int, size_bytes: int) -> None:
         """It has ended."""
         seconds = time.perf_counter() - self._started
-        objects = sum(path.is_file() for path in self._places.remote.rglob("*"))
+        objects = self._places.remote.objects()
         self.phases.append(Phase(name, blobs, size_bytes, seconds, objects))
         self._output.line(
             f"{name:<18} {blobs:>8,} {size_text(size_bytes):>11} {seconds:>8.2f} {objects:>22,}"
@@ -204,10 +208,10 @@ def _walk(root: Path, output: Output) -> Iterator[Entry]:
 
 
 async def _make_devices(places: Places, passphrase: str, stack: AsyncExitStack) -> tuple[Vault, Vault]:
-    url = directory_url(places.remote)
+    url, token = places.remote.url, places.remote.token
     paths = [home.profile(DEFAULT_VAULT) for home in (places.first, places.second)]
-    await create_vault(paths[0], remote=url, passphrase=passphrase, device_name=FIRST)
-    await join_vault(paths[1], remote=url, passphrase=passphrase, device_name=SECOND)
+    await create_vault(paths[0], remote=url, token=token, passphrase=passphrase, device_name=FIRST)
+    await join_vault(paths[1], remote=url, token=token, passphrase=passphrase, device_name=SECOND)
     first = await stack.enter_async_context(open_vault(paths[0], passphrase=passphrase))
     second = await stack.enter_async_context(open_vault(paths[1], passphrase=passphrase))
     return first, second
@@ -239,6 +243,15 @@ async def _edit(laptop: Namespace, desktop: Namespace, edits: Edits) -> None:
             raise result.error
     for blob_id in edits.deleted:
         await desktop.delete(blob_id)
+
+
+async def _fail_to_sync(vault: Vault, output: Output) -> None:
+    try:
+        await vault.sync()
+    except TransientRemoteError as exc:
+        output.line(f"  a sync says: {error_line(exc)}")
+    else:
+        raise PromiseBroken("a sync without a server did not fail")
 
 
 async def _sync_until_quiet(vaults: Sequence[Vault]) -> SyncReport:

@@ -38,17 +38,46 @@ def files(tmp_path: Path) -> Path:
     return folder
 
 
-def test_files_of_every_kind(bare: Shell, files: Path, tmp_path: Path) -> None:
-    done = bare("demo", "--from", str(files), "-q")
-    assert (done.code, done.out, done.err) == (0, "", "")
-    said = bare("demo", "--from", str(files))
+@pytest.mark.parametrize("kind", ["server", "file"])
+def test_files_of_every_kind(kind: str, bare: Shell, files: Path, tmp_path: Path) -> None:
+    said = bare("demo", "--from", str(files), "--remote", kind)
     assert said.code == 0
     assert "5 files" in said.out
     assert "No plaintext found" in said.out
     assert "syncagent join --remote" in said.out
+    assert ("the server is started again" in said.out) is (kind == "server")
+    assert ("a sync says: http://127.0.0.1:" in said.out) is (kind == "server")
     assert said.err.count("\n") == said.err.count("skipped") == 1
     assert not list((tmp_path / "temporary").iterdir())
     assert not bare.home.exists()
+
+
+def test_quietly(bare: Shell, files: Path) -> None:
+    done = bare("demo", "--from", str(files), "-q")
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
+def test_without_a_server_installed_it_is_a_folder(
+    bare: Shell, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    for name in [name for name in sys.modules if name.startswith("syncagent.server")]:
+        monkeypatch.delitem(sys.modules, name)
+    said = bare("demo", "--from", str(files), "-q", "--remote", "server").failed(2)
+    assert "pip install 'syncagent[server]'" in said
+    assert "init --remote file://" in bare("demo", "--from", str(files)).out
+
+
+def test_a_sync_that_does_not_miss_the_server_is_found(
+    bare: Shell, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from syncagent.cli.demoremote import MeetingPlace
+
+    async def nothing(self: MeetingPlace) -> None:
+        return None
+
+    monkeypatch.setattr(MeetingPlace, "stop", nothing)
+    assert "did not fail" in bare("demo", "--from", str(files), "-q").failed(6)
 
 
 def test_as_json(bare: Shell, files: Path) -> None:
@@ -87,15 +116,19 @@ def test_the_folder_is_kept_and_can_be_used(bare: Shell, files: Path, tmp_path: 
         assert done.ok().out == f"{5 + demorun.MOST_EDITS - 1}\n"
 
 
+OBJECTS = "server/vaults/demo/default"
+"""Where the server keeps what it is given."""
+
+
 @pytest.mark.parametrize(
     ("leak", "what", "place"),
     [
-        (b"...some words to look for...", "content of 'sub folder/new\\nline 🚀'", "remote/packs/leak"),
+        (b"...some words to look for...", "content of 'sub folder/new\\nline 🚀'", f"{OBJECTS}/packs/leak"),
         ("an id: sub folder/new\nline 🚀!".encode(), "blob id", "laptop/vaults/default/leak"),
-        (b"demo-namespace", "the name 'demo-namespace'", "remote/leak"),
+        (b"demo-namespace", "the name 'demo-namespace'", "server/leak"),
         (b"...demo-desktop...", "the name 'demo-desktop'", "desktop/vaults/leak"),
         (b"replaced on the laptop without a network: ", "content of", "desktop/leak"),
-        (b"written on the desktop without a network", "content of", "remote/journal/leak"),
+        (b"written on the desktop without a network", "content of", f"{OBJECTS}/journal/leak"),
     ],
 )
 def test_a_leak_is_found(
