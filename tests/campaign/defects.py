@@ -7,6 +7,7 @@ A machine that finds nothing wrong is worth nothing until it has been seen to fi
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -173,9 +174,10 @@ def is_caught(defect: Defect, runs: int) -> bool:
             text=True,
             check=False,
         )
-    errors = [line.strip() for line in done.stderr.splitlines() if "Error" in line]
-    is_caught = done.returncode != 0 and "to play it again" in done.stderr
-    how = f"by run {done.stderr.rpartition(' ')[2].strip()}: {errors[-1][:90]}" if errors else ""
+    errors = [line.strip(" |") for line in done.stderr.splitlines() if "Error: " in line]
+    seed = re.search(r"to play it again: .* --seed (\d+)", done.stderr)
+    is_caught = done.returncode != 0 and seed is not None
+    how = f"by run {seed[1]}: {errors[-1][:90]}" if seed is not None and errors else ""
     print(f"{'caught' if is_caught else 'MISSED'}: {defect.name}  {how}", flush=True)
     return is_caught
 

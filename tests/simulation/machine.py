@@ -1,6 +1,6 @@
 """The machine: users, their devices and a bad remote do anything, in any order. One seed is one run.
 
-play(template, seeds)       each of these runs, from the same vault (`template.py`)
+`play` runs it, each time from the same vault (`template.py`); `drawn.py` has what it chooses from.
 """
 
 import gc
@@ -18,73 +18,36 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from syncagent.testing.faulty import FAULTS, HONEST, Fault, Rule
+from syncagent.testing.faulty import Fault, Rule
 from tests.engine.world import World
 from tests.simulation import mishaps, users
 from tests.simulation.alone import Alone, alone
 from tests.simulation.checks import check_all
-from tests.simulation.crash import Kind, Point
+from tests.simulation.crash import Point
+from tests.simulation.drawn import (
+    DEVICE,
+    EARLY_POINTS,
+    EDITS,
+    FAULTY_CALLS,
+    KEPT_BACK,
+    KINDS,
+    METADATA,
+    MISHAPS,
+    NAMES,
+    POINTS,
+    PUTS,
+    SEVERAL,
+    SIDE_BY_SIDE,
+    SKIPPED,
+    SMALL_KINDS,
+)
 from tests.simulation.healing import heal
 from tests.simulation.model import Name
-from tests.simulation.sim import BLOBS, NOTES, YEAR_S, Device, Simulation, content
+from tests.simulation.sim import BLOBS, Device, Simulation, content
 from tests.simulation.template import scratch
 from tests.simulation.users import Edit
 
 STEPS = 40
-
-KINDS = st.sampled_from(["small", "small", "small", "again", "empty", "medium", "large"])
-SMALL_KINDS = st.sampled_from(["small", "again", "empty"])
-METADATA = st.sampled_from(
-    [{}, {}, {"title": "PLAINTEXT-MARKER"}, {"title": "b", "fs.mode": 1}, {"fs.mode": 2}]
-)
-NAMES = st.sampled_from(BLOBS)
-NOTES_NAMES = st.sampled_from([name for name in BLOBS if name.namespace == NOTES])
-DEVICE = st.integers(0, 3)
-EDITS = st.lists(st.tuples(NAMES, SMALL_KINDS | st.just("delete")), min_size=1, max_size=4)
-PUTS = st.lists(st.tuples(NOTES_NAMES, KINDS), min_size=1, max_size=4)
-FAULTY_CALLS = [
-    (method, prefix, fault)
-    for method, prefix in (
-        ("put", "packs/"),
-        ("put", "journal/"),
-        ("put", ""),
-        ("get", "packs/"),
-        ("get", "journal/"),
-        ("list", "journal/"),
-        ("list", "devices/"),
-        ("list", "packs/"),
-        ("head", ""),
-    )
-    for fault in FAULTS[method]
-    if fault not in (Fault.HANG, Fault.SLOW)
-]
-"""Method and prefix of the name of a call, and what it meets."""
-KEPT_BACK = st.sampled_from(
-    [Rule(Fault.REFUSE, "get"), Rule(Fault.CUT_PAGE, "list"), Rule(Fault.CUT_PAGE, "list", times=1)]
-)
-"""A journal whose batches are not given, or not all listed, also when asked for again, or then they are."""
-AWAITS = st.one_of(st.integers(0, 30), st.integers(0, 250))
-POINTS = st.one_of(
-    st.builds(Point, st.just(Kind.COMMIT), st.integers(0, 9)),
-    st.builds(Point, st.just(Kind.CALL), st.integers(0, 24)),
-    st.builds(Point, st.just(Kind.AWAIT), AWAITS),
-    st.builds(Point, st.just(Kind.CANCEL), AWAITS),
-)
-EARLY_POINTS = st.one_of(
-    st.builds(Point, st.just(Kind.COMMIT), st.integers(0, 3)),
-    st.builds(Point, st.sampled_from([Kind.AWAIT, Kind.CANCEL]), st.integers(0, 12)),
-)
-MISHAPS = st.one_of(
-    st.tuples(st.just("offline"), st.booleans()),
-    st.tuples(st.just("clock"), st.sampled_from([0.0, YEAR_S, -YEAR_S])),
-    st.tuples(st.just("days"), st.sampled_from([0.5, 1.1, 8.0])),
-    st.sampled_from(
-        [
-            (name, None)
-            for name in ("restart", "back_up", "restore", "clone", "leave", "save_remote", "restore_remote")
-        ]
-    ),
-)
 
 
 @dataclass
@@ -133,11 +96,12 @@ class Machine(RuleBasedStateMachine):
         for kind in kinds:
             self._call(users.put, at, self._edit(BLOBS[0], kind))
 
-    @rule(at=DEVICE, edits=PUTS, is_at_once=st.booleans())
-    def put_several(self, at: int, edits: list[tuple[Name, str]], is_at_once: bool) -> None:
-        """By one call, or by a second process while the first syncs."""
-        step = users.put_many if is_at_once else users.sync_beside
-        self._call(step, at, [self._edit(name, kind) for name, kind in edits])
+    @rule(at=DEVICE, edits=PUTS, how=SEVERAL)
+    def put_several(
+        self, at: int, edits: list[tuple[Name, str]], how: Callable[..., Awaitable[None]]
+    ) -> None:
+        """By one call, by several at once, or while a sync runs."""
+        self._call(how, at, [self._edit(name, kind) for name, kind in edits])
 
     @rule(at=DEVICE, name=NAMES, kind=KINDS, is_changed_meanwhile=st.booleans())
     def read_and_put_if_unchanged(self, at: int, name: Name, kind: str, is_changed_meanwhile: bool) -> None:
@@ -204,7 +168,7 @@ class Machine(RuleBasedStateMachine):
             self._call(users.sync, at)
         self._cut_off(users.sync, to, point)
 
-    @rule(at=DEVICE, point=EARLY_POINTS, name=NAMES, kind=KINDS, edits=EDITS, what=st.integers(0, 5))
+    @rule(at=DEVICE, point=EARLY_POINTS, name=NAMES, kind=KINDS, edits=EDITS, what=st.integers(0, 7))
     def cut_off_a_change(
         self, at: int, point: Point, name: Name, kind: str, edits: list[tuple[Name, str]], what: int
     ) -> None:
@@ -218,23 +182,19 @@ class Machine(RuleBasedStateMachine):
                 self._cut_off(users.transact, at, point, fresh)
             case 4:
                 self._cut_off(users.flag, at, point, BLOBS[0], "seen", True)
-            case _:
+            case 5:
                 self._cut_off(users.put_mine, at, point, self._fresh(kind))
+            case _:
+                puts = [self._edit(each, "medium") for each in BLOBS[: 2 + what % 2]]
+                self._cut_off(users.put_at_once, at, Point(point.kind, 3 * point.number), puts)
 
-    @rule(at=DEVICE, point=POINTS, edits=PUTS)
-    def cut_off_two_processes(self, at: int, point: Point, edits: list[tuple[Name, str]]) -> None:
-        self._cut_off(users.sync_beside, at, point, [self._edit(name, kind) for name, kind in edits])
+    @rule(at=DEVICE, point=POINTS, edits=PUTS, how=SIDE_BY_SIDE)
+    def cut_off_side_by_side(
+        self, at: int, point: Point, edits: list[tuple[Name, str]], how: Callable[..., Awaitable[None]]
+    ) -> None:
+        self._cut_off(how, at, point, [self._edit(name, kind) for name, kind in edits])
 
-    @rule(
-        at=DEVICE,
-        faults=st.tuples(
-            st.sampled_from(FAULTY_CALLS),
-            st.sampled_from([call for call in FAULTY_CALLS if call[2] in HONEST]),
-        ),
-        skip=st.sampled_from([0, 0, 0, 1, 2]),
-        times=st.integers(1, 4),
-        kind=KINDS,
-    )
+    @rule(at=DEVICE, faults=FAULTY_CALLS, skip=SKIPPED, times=st.integers(1, 4), kind=KINDS)
     def sync_with_a_fault(
         self, at: int, faults: tuple[tuple[str, str, Fault], ...], skip: int, times: int, kind: str
     ) -> None:
@@ -326,7 +286,8 @@ class Machine(RuleBasedStateMachine):
             outcome = self.process.run(_awaited(step, self.simulation, self._device(at), *arguments))
             self._has_failed = False
             self.played.done["steps"] += 1
-            self._note(f"{step.__name__} on {self._device(at).name}", outcome)
+            what = getattr(step, "func", step).__name__
+            self._note(f"{what} on {self._device(at).name}", outcome)
 
     def _cut_off(self, step: Callable[..., Awaitable[Any]], at: int, point: Point, *arguments: Any) -> None:
         if not self._is_idle:

@@ -141,7 +141,8 @@ class Simulation:
             return None
         if scope.cancel_called:
             self.done["cancelled"] += 1
-            await vault.parts()[0].cache.read(self.learn)
+            # As a write, after those that have lost their caller and are still to be done.
+            await vault.parts()[0].cache.write(self.learn)
         return result
 
     async def opened(self, device: Device) -> Vault:

@@ -1,13 +1,14 @@
 """What users do on a device, and what the model is told of it."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 
 import anyio
 
 from syncagent.cache import blobs, facts, journals, meta, outbox
 from syncagent.cache.db import Database
-from syncagent.errors import SyncAgentError, Tampered, Unreachable, VersionConflict
+from syncagent.errors import SyncAgentError, Tampered, Unreachable, VaultInUse, VersionConflict
 from syncagent.journal.batch import encode_change
 from syncagent.journal.changes import FlagsChange
 from syncagent.model import MetadataValue, SyncReport, Version
@@ -67,6 +68,20 @@ async def put_many(simulation: Simulation, device: Device, edits: Sequence[Edit]
     for edit, result in zip(edits, results or (), strict=False):
         if result.version is not None:
             simulation.model.acknowledge(result.version, edit.content)
+
+
+async def put_at_once(simulation: Simulation, device: Device, edits: Sequence[Edit]) -> None:
+    """Several puts side by side, which share commits."""
+    for edit in edits:
+        assert edit.content is not None
+        simulation.model.attempt(edit.name, edit.content)
+
+    async def act(vault: Vault) -> None:
+        async with anyio.create_task_group() as group:
+            for edit in edits:
+                group.start_soon(_put_one, simulation, vault, edit)
+
+    await simulation.do(device, act)
 
 
 async def put_if_unchanged(simulation: Simulation, device: Device, edit: Edit) -> None:
@@ -203,33 +218,53 @@ async def sync(simulation: Simulation, device: Device, part: str = "sync") -> Sy
     return report
 
 
-async def sync_beside(simulation: Simulation, device: Device, edits: Sequence[Edit]) -> None:
-    """Sync, while another process of the same device puts, and then wants to sync too."""
+async def sync_beside(
+    simulation: Simulation, device: Device, edits: Sequence[Edit], *, is_same_process: bool
+) -> None:
+    """Sync, while the same or another process of the device makes several puts at once and wants to sync."""
     for edit in edits:
         assert edit.content is not None
         simulation.model.attempt(edit.name, edit.content)
-    reports: list[SyncReport] = []
+    syncs = _Syncs()
 
     async def act(vault: Vault) -> None:
-        async with simulation.another(device) as other, anyio.create_task_group() as group:
-            group.start_soon(_try_to_sync, vault, reports)
-            for edit in edits:
-                notes = other.namespace(edit.name.namespace)
-                version = await notes.put(
-                    edit.name.id, edit.data or b"", metadata=edit.metadata, replace=True
-                )
-                simulation.model.acknowledge(version, edit.content)
-            await _try_to_sync(other, reports)
+        async with AsyncExitStack() as stack:
+            other = vault
+            if not is_same_process:
+                other = await stack.enter_async_context(simulation.another(device))
+            async with anyio.create_task_group() as group:
+                group.start_soon(syncs.run, vault)
+                for edit in edits:
+                    group.start_soon(_put_one, simulation, other, edit)
+                group.start_soon(syncs.run, other)
 
     await simulation.do(device, act)
-    await _check(simulation, device, reports[-1] if reports else None)
+    await _check(simulation, device, syncs.last)
 
 
-async def _try_to_sync(vault: Vault, reports: list[SyncReport]) -> None:
-    try:
-        reports.append(await vault.sync())
-    except SyncAgentError:
-        return
+async def _put_one(simulation: Simulation, vault: Vault, edit: Edit) -> None:
+    namespace = vault.namespace(edit.name.namespace)
+    with suppress(SyncAgentError):
+        version = await namespace.put(edit.name.id, edit.data or b"", metadata=edit.metadata, replace=True)
+        simulation.model.acknowledge(version, edit.content)
+
+
+class _Syncs:
+    """Syncs of one device, of which one runs at a time."""
+
+    def __init__(self) -> None:
+        self.last: SyncReport | None = None
+        self._is_running = False
+
+    async def run(self, vault: Vault) -> None:
+        was_running, self._is_running = self._is_running, True
+        try:
+            self.last = await vault.sync()
+            assert not was_running, "two syncs of one device at once"
+        except SyncAgentError as exc:
+            assert isinstance(exc, VaultInUse) is was_running, "a sync that was in the way of none"
+        finally:
+            self._is_running = was_running
 
 
 async def _check(simulation: Simulation, device: Device, report: SyncReport | None) -> None:
