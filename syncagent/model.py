@@ -212,6 +212,15 @@ class GetResult:
 
 
 @dataclass(frozen=True, slots=True)
+class FlagsResult:
+    """What became of one blob of `update_flags`: the flags it has, or the error that stopped this one."""
+
+    id: str
+    flags: frozenset[str] = frozenset()
+    error: SyncAgentError | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CreatedVault:
     """A new vault. `recovery_code` opens it without the passphrase and is shown only here."""
 

@@ -1,9 +1,9 @@
 """A namespace of an open vault, as its users see it. What its calls do is in `blobs/`, a file a subject:
-`writing.py`, `reading.py`, `listing.py`."""
+`writing.py`, `reading.py`, `listing.py`, `marking.py`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from syncagent.blobs import listing, reading, writing
+from syncagent.blobs import listing, marking, reading, writing
 from syncagent.blobs.inside import Inside
 from syncagent.blobs.reading import OpenBlob
 from syncagent.blobs.writing import Request, checked_put
@@ -15,6 +15,7 @@ from syncagent.model import (
     DEFAULT_PRIORITY,
     Blob,
     BlobPage,
+    FlagsResult,
     GetResult,
     MetadataValue,
     PutResult,
@@ -129,6 +130,52 @@ class Namespace:
             BlobNotFound: no live blob has this id on this device.
         """
         return await writing.delete_one(self._inside, blob_id)
+
+    async def get_flags(self, blob_id: str) -> frozenset[str]:
+        """The flags of a blob, as far as this device has heard.
+
+        Raises:
+            BlobNotFound: no live blob has this id on this device. So for all calls about flags.
+        """
+        return await marking.get_flags(self._inside, blob_id)
+
+    async def add_flags(self, blob_id: str, flags: Iterable[str]) -> frozenset[str]:
+        """Set flags; what is set then. Durable here on return, sent by the next sync.
+
+        A flag that one device sets while another takes it away stays set: who takes flags away means those
+        that were seen. What is set already is no change. Deleting a blob takes its flags away.
+
+        Args:
+            blob_id: the blob.
+            flags: each 1 to 256 bytes of UTF-8 without NUL, such as `seen` or `\\Answered`; at most 1,000
+                a blob.
+
+        Raises:
+            InvalidName: one cannot be a flag.
+            LimitExceeded: they would be too many. In every case the old ones are kept as they were.
+        """
+        return await marking.change_flags(self._inside, blob_id, add=flags)
+
+    async def remove_flags(self, blob_id: str, flags: Iterable[str]) -> frozenset[str]:
+        """Take flags away; what is set then. What is not set is no change. Raises as `add_flags`."""
+        return await marking.change_flags(self._inside, blob_id, remove=flags)
+
+    async def set_flags(self, blob_id: str, flags: Iterable[str]) -> frozenset[str]:
+        """Let a blob have these flags and no others: what differs is changed. Raises as `add_flags`."""
+        return await marking.change_flags(self._inside, blob_id, only=flags)
+
+    async def update_flags(
+        self, blob_ids: Iterable[str], *, add: Iterable[str] = (), remove: Iterable[str] = ()
+    ) -> list[FlagsResult]:
+        """Set and take away the same flags of many blobs, such as `seen` of 500; a result a blob, in order.
+
+        One commit for some hundred blobs; what cannot be, a blob deleted meanwhile, stops no other. All or
+        none of them is what a transaction is for.
+
+        Raises:
+            InvalidName: one cannot be a flag; nothing was changed.
+        """
+        return await marking.update_flags(self._inside, blob_ids, add=add, remove=remove)
 
     async def exists(self, blob_id: str) -> bool:
         """Whether a live blob has this id on this device, with or without its content."""

@@ -1,6 +1,6 @@
 """Several changes as one: `async with vault.transaction() as tx`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,15 +15,17 @@ from syncagent.engine.content import prepared
 from syncagent.engine.context import Context
 from syncagent.engine.engine import Engine
 from syncagent.engine.expected import Expected, check_expected
-from syncagent.engine.grouped import DeleteStep, PutStep, Step, record_group
+from syncagent.engine.grouped import DeleteStep, MarkStep, PutStep, Step, record_group
 from syncagent.engine.local import Put
+from syncagent.engine.marks import FlagsStep
 from syncagent.engine.sources import Source, check_source
 from syncagent.errors import ConfigError
+from syncagent.journal.checks import check_flags
 from syncagent.model import DEFAULT_PRIORITY, MetadataValue, Version
 
 
 class Transaction:
-    """Collects puts and deletes; they happen when its block ends, all of them or none.
+    """Collects puts, deletes and changes of flags; they happen when its block ends, all of them or none.
 
     All or none holds here, after a crash too, and on every other device: they go out in one batch, as
     soon as the content of all of them is at the remote. Leaving the block by an exception discards them.
@@ -39,10 +41,10 @@ class Transaction:
     def __init__(self, ctx: Context, engine: Engine) -> None:
         self._ctx = ctx
         self._engine = engine
-        self._steps: list[_Put | DeleteStep] = []
+        self._steps: list[_Put | DeleteStep | MarkStep] = []
         self._is_open = False
         self.versions: tuple[Version, ...] = ()
-        """After the block: what each step has made, in their order."""
+        """After the block: what each put and delete has made, in their order."""
 
     async def __aenter__(self) -> Self:
         if self._is_open or self.versions:
@@ -58,10 +60,10 @@ class Transaction:
             await self._commit()
 
     def namespace(self, name: str) -> "TransactionNamespace":
-        """A namespace whose puts and deletes are part of the transaction. Raises `InvalidName`."""
+        """A namespace whose changes are part of the transaction. Raises `InvalidName`."""
         return TransactionNamespace(names.check_namespace(name), self)
 
-    def add(self, step: "_Put | DeleteStep") -> None:
+    def add(self, step: "_Put | DeleteStep | MarkStep") -> None:
         """For the package's own use."""
         if not self._is_open:
             raise ConfigError("this transaction is over: use it inside its `async with` block")
@@ -72,7 +74,7 @@ class Transaction:
         async with AsyncExitStack() as stack:
             steps: list[Step] = []
             for step in self._steps:
-                if isinstance(step, DeleteStep):
+                if isinstance(step, DeleteStep | MarkStep):
                     steps.append(step)
                     continue
                 find_scope = partial(local.scope_of, keys=ctx.keys, put=step.put)
@@ -130,6 +132,21 @@ class TransactionNamespace:
         """Delete a blob, as `Namespace.delete` does."""
         names.check_blob_id(blob_id)
         self._transaction.add(DeleteStep(self.name, blob_id))
+
+    def add_flags(self, blob_id: str, flags: Iterable[str]) -> None:
+        """Set flags, as `Namespace.add_flags` does."""
+        self._mark(blob_id, FlagsStep(add=check_flags(flags)))
+
+    def remove_flags(self, blob_id: str, flags: Iterable[str]) -> None:
+        """Take flags away, as `Namespace.remove_flags` does."""
+        self._mark(blob_id, FlagsStep(remove=check_flags(flags)))
+
+    def set_flags(self, blob_id: str, flags: Iterable[str]) -> None:
+        """Let a blob have these flags and no others, as `Namespace.set_flags` does."""
+        self._mark(blob_id, FlagsStep(only=check_flags(flags)))
+
+    def _mark(self, blob_id: str, flags: FlagsStep) -> None:
+        self._transaction.add(MarkStep(self.name, names.check_blob_id(blob_id), flags))
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ BELOW: dict[str, set[str]] = {
     "reader": {"engine", "cache", "model", "errors", "times"},
     "blobs": {"reader", "engine", "cache", "journal", "crypto", "names", "model", "errors", "times"},
     "namespace": {"blobs", "engine", "model"},
-    "transaction": {"blobs", "engine", "cache", "names", "model", "errors"},
+    "transaction": {"blobs", "engine", "cache", "journal", "names", "model", "errors"},
     "devices": {"engine", "cache", "journal", "model", "errors"},
     "slots": {"engine", "cache", "remote", "files", "crypto", "names", "model", "errors"},
     "state": {"engine", "cache", "names", "model", "errors"},

@@ -37,6 +37,7 @@ NAMES = [
     "CreatedVault",
     "DeviceInfo",
     "Explanation",
+    "FlagsResult",
     "Forbidden",
     "GetResult",
     "InvalidName",

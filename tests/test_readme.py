@@ -38,7 +38,8 @@ def _steps(transcript: str) -> list[tuple[str, str]]:
     return steps
 
 
-def _matches(said: str, printed: str) -> bool:
+def matches(said: str, printed: str) -> bool:
+    """Whether a text is what was said to be printed."""
     pattern = "".join(".*" if part == "…" else re.escape(part) for part in re.split("(…)", said))
     return re.fullmatch(pattern, printed) is not None
 
@@ -84,7 +85,7 @@ def _run(
         )
         assert done.returncode == 0, (command, done.stderr)
         if said:
-            assert _matches(said, done.stdout), (command, done.stdout)
+            assert matches(said, done.stdout), (command, done.stdout)
         everything += done.stdout
     return everything
 

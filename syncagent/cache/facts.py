@@ -48,6 +48,12 @@ def flag_tags(db: Database, blob: int) -> list[tuple[str, int]]:
     return [(flag, tag + _SIGN) for flag, tag in rows]
 
 
+def removed_tags(db: Database, blob: int) -> list[int]:
+    """The tags of a blob's flags that were taken away."""
+    rows = db.all("SELECT tag FROM flag_removed WHERE blob_no = ? ORDER BY tag", (blob,))
+    return [tag + _SIGN for (tag,) in rows]
+
+
 def add_expiry(db: Database, blob: int, *, at: int, forced: bool, hlc: int, device: int) -> None:
     """Union of expiry changes."""
     db.execute("INSERT OR IGNORE INTO expiry VALUES (?, ?, ?, ?, ?)", (blob, hlc, device, at, forced))

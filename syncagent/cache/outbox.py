@@ -41,6 +41,17 @@ def enqueue_change(
     db.execute("INSERT INTO upload (change, priority, group_id) VALUES (?, ?, ?)", (change, priority, group))
 
 
+def waiting_changes(db: Database) -> list[tuple[int, bytes]]:
+    """(number, packed) of every change without content that no batch holds yet."""
+    rows = db.all("SELECT no, change FROM upload WHERE version_no IS NULL AND batch_seq IS NULL ORDER BY no")
+    return [(number, change) for number, change in rows]
+
+
+def drop_change(db: Database, row: int) -> None:
+    """Take a change without content off the queue."""
+    db.execute("DELETE FROM upload WHERE no = ?", (row,))
+
+
 def forget(db: Database, version_no: int) -> None:
     """Take a version off the queue: it stays on this device."""
     db.execute("DELETE FROM upload WHERE version_no = ?", (version_no,))

@@ -20,9 +20,16 @@ from syncagent.engine.apply import alarm
 from syncagent.engine.backoff import GIVEN_UP_S
 from syncagent.engine.heads import fold_pair
 from syncagent.errors import CacheDamaged, LimitExceeded, OpenError, TooNew
-from syncagent.journal.batch import cut, decode_change, encode_batch, version_change
+from syncagent.journal.batch import cut, decode_change, encode_batch, encode_change, version_change
 from syncagent.journal.chain import chain_next, chain_start
-from syncagent.journal.changes import ENVELOPE_BYTES, MAX_CHANGES, MAX_TRANSACTION_BYTES, Batch, Head
+from syncagent.journal.changes import (
+    ENVELOPE_BYTES,
+    MAX_CHANGES,
+    MAX_TRANSACTION_BYTES,
+    Batch,
+    FlagsChange,
+    Head,
+)
 from syncagent.journal.clock import tick
 from syncagent.model import DeviceId, PackRecord
 
@@ -30,6 +37,8 @@ ACKNOWLEDGE_MS = 24 * 3600 * 1000
 """A device that has read others and published nothing for so long says how far it has read."""
 _PACK_ROWS_BYTES = 192 << 10
 """What packs may take of a batch, leaving room for changes."""
+_JOINED_TAGS = 500
+"""Some 130 KiB at most: a change must fit in a batch."""
 _GROUP_BYTES = MAX_TRANSACTION_BYTES - ENVELOPE_BYTES
 
 
@@ -144,7 +153,7 @@ def _take_group(db: Database, now_ms: int, packs_bytes: int, namespace: int | No
         return _Taken(damaged=_set_aside(db, rows, changes, now_ms), is_group=True)
     if packs_bytes and packs_bytes + sum(map(len, changes.values())) > _GROUP_BYTES:
         return None  # the packs go first, in a batch of their own
-    return _Taken(rows, [changes[row.no] for row in rows], is_group=True)
+    return _Taken(rows, _in_order(rows, changes), is_group=True)
 
 
 def _take_changes(db: Database, page: ReadyPage, packs_bytes: int, now_ms: int) -> _Taken:
@@ -160,7 +169,7 @@ def _take_changes(db: Database, page: ReadyPage, packs_bytes: int, now_ms: int) 
     taken, left = rows[:count], rows[count:]
     return _Taken(
         taken,
-        [changes[row.no] for row in taken],
+        _in_order(taken, changes),
         damaged,
         _versions(left),
         Position(taken[-1].priority, taken[-1].no) if left else page.next,
@@ -171,14 +180,34 @@ def _changes(db: Database, rows: Sequence[Waiting]) -> dict[int, bytes]:
     """The encoded change of each row, by its number; without those that are damaged."""
     packed = blobs.packed_versions(db, _versions(rows))
     changes: dict[int, bytes] = {}
+    flags: dict[tuple[str, str], dict[int, FlagsChange]] = {}
     for row in rows:
         if row.change is not None:
             with contextlib.suppress(OpenError, TooNew, LimitExceeded):
-                decode_change(row.change)
+                change = decode_change(row.change)
                 changes[row.no] = row.change
+                if isinstance(change, FlagsChange):
+                    flags.setdefault((change.namespace, change.blob_id), {})[row.no] = change
         elif row.version_no in packed:
             changes[row.no] = version_change(packed[row.version_no])
+    for of_blob in flags.values():
+        changes |= _joined(of_blob)
     return changes
+
+
+def _joined(flags: Mapping[int, FlagsChange]) -> dict[int, bytes]:
+    """Changes of one blob's flags as one, in the place of the first; the others come to nothing.
+
+    Their order is of no account, and one that is published twice does no harm. A tag that was taken away
+    before it was published is published as taken away: a copy of this profile may have published it.
+    """
+    removed = {tag for change in flags.values() for tag in change.remove}
+    added = {pair for change in flags.values() for pair in change.add if pair[1] not in removed}
+    if len(flags) == 1 or len(added) + len(removed) > _JOINED_TAGS:
+        return {}
+    some = next(iter(flags.values()))
+    joined = FlagsChange(some.namespace, some.blob_id, tuple(sorted(added)), tuple(sorted(removed)))
+    return dict.fromkeys(flags, b"") | {next(iter(flags)): encode_change(joined)}
 
 
 def _set_aside(db: Database, rows: Sequence[Waiting], changes: Mapping[int, bytes], now_ms: int) -> list[int]:
@@ -191,6 +220,10 @@ def _set_aside(db: Database, rows: Sequence[Waiting], changes: Mapping[int, byte
             until_ms = now_ms + int(GIVEN_UP_S * 1000)
             outbox.put_off(db, row.no, error=f"CacheDamaged: {error}", until_ms=until_ms)
     return _versions(damaged)
+
+
+def _in_order(rows: Sequence[Waiting], changes: Mapping[int, bytes]) -> list[bytes]:
+    return [changes[row.no] for row in rows if changes[row.no]]
 
 
 def _versions(rows: Sequence[Waiting]) -> list[int]:

@@ -4,6 +4,7 @@ Local puts and batches of other devices both come through here, so that two
 devices that know the same versions show the same thing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -111,6 +112,11 @@ def fold_pair(db: Database, older_no: int, newer_no: int) -> bool:
     blobs.replace_version(db, newer_no, msgspec.structs.replace(newer, parents=parents))
     blobs.delete_version(db, older_no)
     return True
+
+
+def is_local_only(heads: Sequence[HeadRow]) -> bool:
+    """Whether a blob with these heads never leaves this device."""
+    return bool(heads) and all(head.status is SyncStatus.LOCAL_ONLY for head in heads)
 
 
 def _is_conflict(db: Database, ranked: list[tuple[int, Node]], version: Version, number: int) -> bool:

@@ -10,15 +10,17 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from syncagent.cache import blobs, chunks, downloads, facts, meta, outbox
+from syncagent.cache import blobs, chunks, downloads, meta, outbox
 from syncagent.cache.blobs import BlobRow, HeadRow
-from syncagent.cache.chunks import ChunkSource, batched
+from syncagent.cache.chunks import ChunkSource
 from syncagent.cache.db import Database
 from syncagent.cache.packfiles import pack_path
 from syncagent.cache.status import Event, after
 from syncagent.crypto.chunk import chunk_count, content_digest
 from syncagent.crypto.keys import VaultKeys
-from syncagent.engine.heads import add_version, fold_pair
+from syncagent.engine import marks
+from syncagent.engine.heads import add_version, fold_pair, is_local_only
+from syncagent.engine.marks import Marked, next_hlc
 from syncagent.errors import (
     BlobExists,
     BlobNotFound,
@@ -27,15 +29,11 @@ from syncagent.errors import (
     SourceChanged,
     VersionConflict,
 )
-from syncagent.journal.batch import encode_change
-from syncagent.journal.changes import FlagsChange
-from syncagent.journal.clock import tick
 from syncagent.model import (
     CHUNK_SIZE,
     DEFAULT_PRIORITY,
     ChunkId,
     GroupId,
-    Hlc,
     Metadata,
     PackRecord,
     Parent,
@@ -46,8 +44,6 @@ from syncagent.model import (
 
 MIN_VERSION_PREFIX = 8
 """Digits of a version's id that name it."""
-_TAGS_A_CHANGE = 10_000
-"""Some 90 KiB of msgpack: a change must fit in a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +116,6 @@ def random_scope() -> Scope:
     return Scope(os.urandom(16))
 
 
-def is_local_only(heads: Sequence[HeadRow]) -> bool:
-    """Whether a blob with these heads never leaves this device."""
-    return bool(heads) and all(head.status is SyncStatus.LOCAL_ONLY for head in heads)
-
-
 def record_put(
     db: Database,
     put: Put,
@@ -175,13 +166,13 @@ def record_put(
                 store_content(db, content, keys=keys, source=source)
                 downloads.settle(db, [row.winner_no])
             if stays_local is not was_local:
-                _move(db, row.winner_no, put, stays_local)
+                _move(db, row, put, stays_local)
             return winner
         if not (put.replace or put.if_version is not None):
             raise BlobExists(f"{put.namespace}/{put.blob_id!r} holds other content")
     version = Version(
         id=os.urandom(16),
-        hlc=_next_hlc(db, now_ms),
+        hlc=next_hlc(db, now_ms),
         namespace=put.namespace,
         blob_id=put.blob_id,
         parents=_parents(heads),
@@ -195,7 +186,10 @@ def record_put(
         group=None if stays_local else group,
     )
     numbers = store_content(db, content, keys=keys, source=source)
-    return _add(db, version, numbers, heads, put.priority, stays_local)
+    version = _add(db, version, numbers, heads, put.priority, stays_local)
+    if row is not None and was_local and not stays_local:
+        marks.share(db, Marked(row.no, put.namespace, put.blob_id), group=group)
+    return version
 
 
 def record_delete(
@@ -221,7 +215,7 @@ def record_delete(
     stays_local = is_local_only(heads) and not any(blobs.load_version(db, head.no).parents for head in heads)
     version = Version(
         id=os.urandom(16),
-        hlc=_next_hlc(db, now_ms),
+        hlc=next_hlc(db, now_ms),
         namespace=namespace,
         blob_id=blob_id,
         parents=_parents(heads),
@@ -235,14 +229,8 @@ def record_delete(
         group=None if stays_local else group,
     )
     version = _add(db, version, [], heads, DEFAULT_PRIORITY, stays_local)
-    seen = facts.flag_tags(db, row.no)
-    if seen:  # a delete removes the flag tags it sees, so that a blob made anew begins without them
-        tags = tuple(tag for _, tag in seen)
-        facts.add_flags(db, row.no, (), tags)
-        for part in batched(tags, _TAGS_A_CHANGE):
-            change = FlagsChange(namespace, blob_id, add=(), remove=tuple(part))
-            if not stays_local:
-                outbox.enqueue_change(db, encode_change(change), group=group)
+    # A blob made anew begins without them.
+    marks.clear_flags(db, Marked(row.no, namespace, blob_id, stays_local), group=group)
     return version
 
 
@@ -316,14 +304,18 @@ def _add(
     return blobs.load_version(db, added.version_no) if any(is_folded) else version
 
 
-def _move(db: Database, version_no: int, put: Put, stays_local: bool) -> None:
-    """Keep a version here that waits to be sent, or share one that stayed here."""
+def _move(db: Database, row: BlobRow, put: Put, stays_local: bool) -> None:
+    """Keep a blob here that waits to be sent, or share one that stayed here."""
+    assert row.winner_no is not None
+    blob = Marked(row.no, put.namespace, put.blob_id, stays_local)
     if not stays_local:
-        blobs.move_status(db, version_no, Event.SHARED)
-        outbox.enqueue_version(db, version_no, priority=put.priority)
-    elif outbox.is_unpublished(db, version_no):  # else it is, or may be, at the remote already
-        blobs.move_status(db, version_no, Event.KEPT_LOCAL)
-        outbox.forget(db, version_no)
+        blobs.move_status(db, row.winner_no, Event.SHARED)
+        outbox.enqueue_version(db, row.winner_no, priority=put.priority)
+        marks.share(db, blob)
+    elif outbox.is_unpublished(db, row.winner_no):  # else it is, or may be, at the remote already
+        blobs.move_status(db, row.winner_no, Event.KEPT_LOCAL)
+        outbox.forget(db, row.winner_no)
+        marks.withhold(db, blob)
 
 
 def _check_version(put: Put, heads: Sequence[HeadRow], row: BlobRow | None) -> None:
@@ -343,12 +335,6 @@ def _check_version(put: Put, heads: Sequence[HeadRow], row: BlobRow | None) -> N
 
 def _group(version: Version) -> GroupId | None:
     return None if version.group is None else GroupId(version.group)
-
-
-def _next_hlc(db: Database, now_ms: int) -> Hlc:
-    value = tick(meta.hlc(db), now_ms)
-    meta.put(db, meta.HLC, value)
-    return value
 
 
 def _parents(heads: list[HeadRow]) -> tuple[Parent, ...]:

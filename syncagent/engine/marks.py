@@ -1,13 +1,116 @@
 """What is said of a blob beside its versions: its flags, and when it expires. `merge.py` says what they mean.
 
-Local changes and those of other devices come through here, as operations of the cache.
+Local changes and those of other devices come through here, as operations of the cache. What is said of a
+blob that stays on its device waits in no queue: others hear of it when the blob is shared.
 """
 
-from syncagent.cache import facts
+import contextlib
+import itertools
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from syncagent.cache import blobs, facts, meta, outbox
+from syncagent.cache.chunks import batched
 from syncagent.cache.db import Database
+from syncagent.engine.heads import is_local_only
+from syncagent.errors import BlobNotFound, LimitExceeded, SyncAgentError
 from syncagent.journal import merge
-from syncagent.journal.changes import ExpiresChange
+from syncagent.journal.batch import decode_change, encode_change
+from syncagent.journal.changes import ExpiresChange, FlagsChange
+from syncagent.journal.clock import tick
 from syncagent.journal.merge import Expiry
+from syncagent.model import GroupId, Hlc
+
+MAX_FLAGS = 1000
+"""Of one blob. A mail has some ten; more than this is a use for which metadata or a blob is made."""
+_FLAGS_A_CHANGE = 500
+_TAGS_A_CHANGE = 10_000
+"""Each some 130 KiB of msgpack at most: a change must fit in a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A blob of which something is said; `stays_local`: no other device may hear of it."""
+
+    no: int
+    namespace: str
+    blob_id: str
+    stays_local: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FlagsStep:
+    """What is to become of a blob's flags: exactly `only`; or `add` is set, and `remove` taken away."""
+
+    add: frozenset[str] = frozenset()
+    remove: frozenset[str] = frozenset()
+    only: frozenset[str] | None = None
+
+
+def next_hlc(db: Database, now_ms: int) -> Hlc:
+    """The clock value of a change that is made now."""
+    value = tick(meta.hlc(db), now_ms)
+    meta.put(db, meta.HLC, value)
+    return value
+
+
+def find_live(db: Database, namespace: str, blob_id: str, now_ms: int) -> Marked:
+    """A blob that is there. Raises `BlobNotFound`."""
+    number = blobs.find_namespace(db, namespace)
+    row = None if number is None else blobs.find_blob(db, number, blob_id)
+    if row is None or not row.is_live(now_ms):
+        raise BlobNotFound(f"{namespace}/{blob_id!r} is not on this device")
+    return Marked(row.no, namespace, blob_id, is_local_only(blobs.heads(db, row.no)))
+
+
+def flags_of(db: Database, blob: int) -> frozenset[str]:
+    """The flags of a blob."""
+    return frozenset(flag for flag, _ in facts.flag_tags(db, blob))
+
+
+def change_flags(
+    db: Database, blob: Marked, step: FlagsStep, *, group: GroupId | None = None
+) -> frozenset[str]:
+    """Set and take away flags; what is set then. What is so already is no change.
+
+    Raises:
+        LimitExceeded: it would have more than `MAX_FLAGS`.
+    """
+    seen = facts.flag_tags(db, blob.no)
+    old = frozenset(flag for flag, _ in seen)
+    new = step.only if step.only is not None else (old - step.remove) | step.add
+    if len(new) > MAX_FLAGS and len(new) > len(old):
+        raise LimitExceeded(f"{blob.namespace}/{blob.blob_id!r} would have {len(new)} flags, not {MAX_FLAGS}")
+    added = [(flag, int.from_bytes(os.urandom(8))) for flag in sorted(new - old)]
+    _record_flags(db, blob, added, [tag for flag, tag in seen if flag not in new], group)
+    return new
+
+
+def clear_flags(db: Database, blob: Marked, *, group: GroupId | None = None) -> None:
+    """Take away all flags that are seen."""
+    change_flags(db, blob, FlagsStep(only=frozenset()), group=group)
+
+
+def share(db: Database, blob: Marked, *, group: GroupId | None = None) -> None:
+    """Tell others all that was said of a blob that stayed on this device."""
+    _enqueue_flags(db, blob, facts.flag_tags(db, blob.no), facts.removed_tags(db, blob.no), group)
+    for row in facts.expiries(db, blob.no):
+        change = ExpiresChange(blob.namespace, blob.blob_id, row.at, row.forced, row.hlc)
+        outbox.enqueue_change(db, encode_change(change), group=group)
+
+
+def withhold(db: Database, blob: Marked) -> None:
+    """Take what waits to be said of a blob off the queue: it is to stay on this device."""
+    for number, packed in outbox.waiting_changes(db):
+        with contextlib.suppress(SyncAgentError):  # a damaged row is told of when a batch is cut
+            change = decode_change(packed)
+            if (
+                isinstance(change, FlagsChange | ExpiresChange)
+                and change.namespace == blob.namespace
+                and change.blob_id == blob.blob_id
+            ):
+                outbox.drop_change(db, number)
 
 
 def add_expiry(db: Database, blob: int, change: ExpiresChange, device: int) -> None:
@@ -15,3 +118,31 @@ def add_expiry(db: Database, blob: int, change: ExpiresChange, device: int) -> N
     facts.add_expiry(db, blob, at=change.at, forced=change.forced, hlc=change.hlc, device=device)
     known = [Expiry(row.at, row.forced, row.hlc) for row in facts.expiries(db, blob)]
     facts.set_expires_at(db, blob, merge.expires_at(merge.facts_of((), expires=known)))
+
+
+def _record_flags(
+    db: Database,
+    blob: Marked,
+    added: Iterable[tuple[str, int]],
+    removed: Iterable[int],
+    group: GroupId | None,
+) -> None:
+    added, removed = tuple(added), tuple(removed)
+    facts.add_flags(db, blob.no, added, removed)
+    if not blob.stays_local:
+        _enqueue_flags(db, blob, added, removed, group)
+
+
+def _enqueue_flags(
+    db: Database,
+    blob: Marked,
+    added: Iterable[tuple[str, int]],
+    removed: Iterable[int],
+    group: GroupId | None,
+) -> None:
+    parts = itertools.zip_longest(
+        batched(added, _FLAGS_A_CHANGE), batched(removed, _TAGS_A_CHANGE), fillvalue=()
+    )
+    for add, remove in parts:
+        change = FlagsChange(blob.namespace, blob.blob_id, tuple(add), tuple(remove))
+        outbox.enqueue_change(db, encode_change(change), group=group)

@@ -1,13 +1,13 @@
 """What is checked of a batch and its changes beyond their types: a batch that opens is still not trusted."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 import msgspec
 
 from syncagent import names
-from syncagent.errors import ConfigError, LimitExceeded, Tampered, TooNew
+from syncagent.errors import ConfigError, InvalidName, LimitExceeded, Tampered, TooNew
 from syncagent.journal.changes import (
     MAX_DEVICE_NAME_BYTES,
     MAX_FLAG_BYTES,
@@ -52,6 +52,28 @@ def check_metadata(metadata: Mapping[str, MetadataValue]) -> dict[str, MetadataV
     ordered = by_key(metadata)
     _check_metadata_size(ordered)
     return ordered
+
+
+def check_flags(flags: Iterable[str]) -> frozenset[str]:
+    """A caller's flags: each 1 to 256 bytes of UTF-8 without NUL.
+
+    Raises:
+        InvalidName: one is outside that grammar; the message names it.
+    """
+    if isinstance(flags, str):  # its letters would be taken for flags
+        raise InvalidName(f"{flags[:80]!r} is one flag: pass a set of flags")
+    return frozenset(check_label(flag, "a flag", MAX_FLAG_BYTES) for flag in flags)
+
+
+def check_label(text: str, what: str, most_bytes: int) -> str:
+    """A caller's own text itself, or `InvalidName`."""
+    if not isinstance(text, str):
+        raise InvalidName(f"{what} is text, not {type(text).__name__}")
+    try:
+        _check_text(text, what, most_bytes)
+    except (Tampered, LimitExceeded) as exc:
+        raise InvalidName(str(exc)) from None
+    return text
 
 
 def check_change(change: Change) -> None:

@@ -1,0 +1,75 @@
+"""Flags of a namespace's blobs."""
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+from syncagent import names
+from syncagent.blobs.inside import Inside
+from syncagent.cache.chunks import batched
+from syncagent.cache.db import Database
+from syncagent.engine import marks
+from syncagent.engine.marks import FlagsStep
+from syncagent.errors import BlobNotFound, InvalidName, LimitExceeded
+from syncagent.journal.checks import check_flags
+from syncagent.model import FlagsResult
+
+_BLOBS_A_COMMIT = 250
+"""Some 10 ms of the cache's time, for which a put waits."""
+
+
+async def get_flags(inside: Inside, blob_id: str) -> frozenset[str]:
+    """The flags of a blob; see `Namespace.get_flags`."""
+    names.check_blob_id(blob_id)
+
+    def find(db: Database) -> frozenset[str]:
+        return marks.flags_of(db, marks.find_live(db, inside.name, blob_id, inside.ctx.now_ms()).no)
+
+    return await inside.ctx.cache.read(find)
+
+
+async def change_flags(
+    inside: Inside,
+    blob_id: str,
+    *,
+    add: Iterable[str] = (),
+    remove: Iterable[str] = (),
+    only: Iterable[str] | None = None,
+) -> frozenset[str]:
+    """Change the flags of one blob; see `Namespace.add_flags`."""
+    step = FlagsStep(check_flags(add), check_flags(remove), None if only is None else check_flags(only))
+    change = partial(_change, inside=inside, blob_id=names.check_blob_id(blob_id), step=step)
+    changed = await inside.ctx.cache.write(change)
+    inside.engine.note_change()
+    return changed
+
+
+async def update_flags(
+    inside: Inside, blob_ids: Iterable[str], *, add: Iterable[str], remove: Iterable[str]
+) -> list[FlagsResult]:
+    """Change the flags of many blobs; see `Namespace.update_flags`."""
+    step = FlagsStep(check_flags(add), check_flags(remove))
+    results: list[FlagsResult] = []
+    for part in batched(blob_ids, _BLOBS_A_COMMIT):
+        change = partial(_change_each, inside=inside, blob_ids=part, step=step)
+        results += await inside.ctx.cache.write(change)
+    inside.engine.note_change()
+    return results
+
+
+def _change(db: Database, *, inside: Inside, blob_id: str, step: FlagsStep) -> frozenset[str]:
+    blob = marks.find_live(db, inside.name, blob_id, inside.ctx.now_ms())
+    return marks.change_flags(db, blob, step)
+
+
+def _change_each(
+    db: Database, *, inside: Inside, blob_ids: Sequence[str], step: FlagsStep
+) -> list[FlagsResult]:
+    results: list[FlagsResult] = []
+    for blob_id in blob_ids:
+        try:  # what these name is found before the first row is changed
+            names.check_blob_id(blob_id)
+            flags = _change(db, inside=inside, blob_id=blob_id, step=step)
+            results.append(FlagsResult(blob_id, flags))
+        except (InvalidName, BlobNotFound, LimitExceeded) as exc:
+            results.append(FlagsResult(blob_id, error=exc))
+    return results

@@ -1,0 +1,37 @@
+"""What docs/embedding.md shows is run, and prints what it says; an ellipsis stands for anything on a line."""
+
+import re
+from pathlib import Path
+
+import anyio
+import pytest
+
+import syncagent
+from tests.test_readme import matches
+
+TEXT = (Path(__file__).parent.parent / "docs" / "embedding.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", TEXT, re.DOTALL)
+
+
+@pytest.mark.parametrize(("code", "said"), EXAMPLES, ids=[code.split("(")[0] for code, _ in EXAMPLES])
+def test_an_example_prints_what_stands_below_it(
+    code: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scope: dict[str, object] = {"syncagent": syncagent}
+    exec(code, scope)
+    example = scope[code.split("(")[0].removeprefix("async def ")]
+    assert callable(example)
+
+    async def main() -> None:
+        home, remote = tmp_path / "home", f"file://{tmp_path}/remote"
+        await syncagent.create_vault(home, remote=remote, passphrase="correct horse", kdf=syncagent.FLOOR_KDF)
+        async with syncagent.open_vault(home, passphrase="correct horse") as vault:
+            await example(vault)
+
+    anyio.run(main)
+    printed = capsys.readouterr().out
+    assert matches(said, printed), printed
+
+
+def test_there_are_examples() -> None:
+    assert EXAMPLES
