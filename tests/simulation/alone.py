@@ -30,6 +30,8 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         self.steps = 0
         self.watch: Callable[[], None] | None = None
         """Called before each step. Nothing of the process is under way then but worker threads."""
+        self._tasks = 0
+        self.set_task_factory(self._task)  # type: ignore[arg-type]  # as asyncio calls it
 
     def time(self) -> float:
         """Seconds; of a clock that goes on while those of the product stand still."""
@@ -41,11 +43,28 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         """See `asyncio.loop.call_soon`."""
         return super().call_soon(self._step, callback, args, context=context)
 
+    def _task(
+        self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
+    ) -> asyncio.Task[Any]:
+        self._tasks += 1
+        return _NumberedTask(self._tasks, coroutine, loop=loop, **options)
+
     def _step(self, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
         self.steps += 1
         if self.watch is not None:
             self.watch()
         callback(*args)
+
+
+class _NumberedTask(asyncio.Task[Any]):
+    """A task that has the same place in a set each time: cancelling goes through a set of them."""
+
+    def __init__(self, number: int, coroutine: Coroutine[Any, Any, Any], **options: Any) -> None:
+        self._number = number
+        super().__init__(coroutine, **options)
+
+    def __hash__(self) -> int:
+        return self._number
 
 
 class Alone:
