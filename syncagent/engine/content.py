@@ -16,9 +16,9 @@ from syncagent.cache.packfiles import PackFiles
 from syncagent.crypto.chunk import content_digest, digest_of
 from syncagent.engine.context import Context
 from syncagent.engine.expected import NOTHING_EXPECTED, ContentCheck, Expected
-from syncagent.engine.local import NewContent, small_content
 from syncagent.engine.sealing import ContentSealer
 from syncagent.engine.sources import ChunkGroup, Source, chunk_groups
+from syncagent.engine.storing import NewContent, small_content
 from syncagent.engine.tasks import leading_error
 from syncagent.errors import (
     BlobExists,

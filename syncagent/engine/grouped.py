@@ -9,8 +9,9 @@ from syncagent.cache.chunks import ChunkSource
 from syncagent.cache.db import Database
 from syncagent.crypto.keys import VaultKeys
 from syncagent.engine import local, marks
-from syncagent.engine.local import NewContent, Put
+from syncagent.engine.local import Put
 from syncagent.engine.marks import FlagsStep
+from syncagent.engine.storing import NewContent
 from syncagent.journal.batch import check_transaction, encode_change
 from syncagent.journal.changes import VersionChange
 from syncagent.model import GroupId, Scope, Version

@@ -6,36 +6,32 @@ that transaction is.
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
-from syncagent.cache import blobs, chunks, downloads, meta, outbox
+from syncagent.cache import blobs, downloads, meta, outbox
 from syncagent.cache.blobs import BlobRow, HeadRow
 from syncagent.cache.chunks import ChunkSource
 from syncagent.cache.db import Database
-from syncagent.cache.packfiles import pack_path
 from syncagent.cache.status import Event, after
-from syncagent.crypto.chunk import chunk_count, content_digest
+from syncagent.crypto.chunk import content_digest
 from syncagent.crypto.keys import VaultKeys
 from syncagent.engine import marks
 from syncagent.engine.heads import add_version, fold_pair, is_local_only
 from syncagent.engine.marks import Marked, next_hlc
+from syncagent.engine.storing import NewContent, random_scope, store_content
 from syncagent.errors import (
     BlobExists,
     BlobNotFound,
     CacheDamaged,
     ConfigError,
-    SourceChanged,
     VersionConflict,
 )
 from syncagent.model import (
-    CHUNK_SIZE,
     DEFAULT_PRIORITY,
-    ChunkId,
     GroupId,
     Metadata,
-    PackRecord,
     Parent,
     Scope,
     SyncStatus,
@@ -44,18 +40,6 @@ from syncagent.model import (
 
 MIN_VERSION_PREFIX = 8
 """Digits of a version's id that name it."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewContent:
-    """Content ready to be stored: small content itself, or the pack files it was sealed into."""
-
-    size: int
-    content_digest: bytes
-    scope: Scope
-    chunks: tuple[ChunkId, ...]
-    payload: bytes | None = field(default=None, repr=False)
-    packs: tuple[PackRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +55,6 @@ class Put:
     """The version that must be the present one; it is replaced."""
     local_only: bool | None = None
     """Whether the blob stays on this device; None leaves it as it is."""
-
-
-def small_content(keys: VaultKeys, scope: Scope | None, data: bytes, digest: bytes) -> NewContent:
-    """Content of at most one chunk that goes into a row, in a scope or one of its own.
-
-    `digest` is the SHA-256 of `data`.
-    """
-    scope = random_scope() if scope is None else scope
-    if not data:
-        return NewContent(0, content_digest(()), scope, ())
-    return NewContent(
-        len(data), content_digest((digest,)), scope, (keys.chunk_id(scope, digest),), payload=data
-    )
 
 
 def scope_of(db: Database, keys: VaultKeys, put: Put) -> Scope:
@@ -109,11 +80,6 @@ def check_priority(priority: int) -> int:
     if priority not in range(1, 5):
         raise ConfigError(f"a priority is 1, 2, 3 or 4, not {priority!r}")
     return priority
-
-
-def random_scope() -> Scope:
-    """A dedup scope that nothing else has."""
-    return Scope(os.urandom(16))
 
 
 def record_put(
@@ -232,52 +198,6 @@ def record_delete(
     # A blob made anew begins without them.
     marks.clear_flags(db, Marked(row.no, namespace, blob_id, stays_local), group=group)
     return version
-
-
-def store_content(db: Database, content: NewContent, *, keys: VaultKeys, source: ChunkSource) -> list[int]:
-    """Make content readable on this device; the numbers of its chunks in order.
-
-    Raises:
-        SourceChanged: a part that was not sealed anew, for it was here, is not here any more.
-    """
-    for record in content.packs:
-        if not pack_path(source.packs, record.id).exists():
-            # Swept meanwhile: a put may take no longer than a day from its first file to here.
-            raise SourceChanged("what was stored of the content is gone from the disk", todo="put it again")
-        chunks.record_pack(db, record, is_remote=False, has_file=True)
-    numbers = [
-        chunks.own_chunk_no(
-            db,
-            chunk_id,
-            scope=content.scope,
-            raw_length=min(CHUNK_SIZE, content.size - position * CHUNK_SIZE),
-        )
-        for position, chunk_id in enumerate(content.chunks)
-    ]
-    assert len(numbers) == chunk_count(content.size)
-    if content.payload is not None:
-        if not _is_readable(db, numbers[0], source):
-            chunks.add_payload(db, numbers[0], content.payload)
-        return numbers
-    sealed = {chunk.id for record in content.packs for chunk in record.chunks}
-    for number, chunk_id in zip(numbers, content.chunks, strict=True):
-        if chunk_id not in sealed and not chunks.is_here(db, number):
-            # It was, when the rest was sealed: a blob that shared it has been replaced and folded since.
-            raise SourceChanged(
-                "content that was here already has been dropped meanwhile", todo="put it again"
-            )
-    return numbers
-
-
-def _is_readable(db: Database, chunk: int, source: ChunkSource) -> bool:
-    """Whether a chunk is here and verifies: a put must not be acknowledged on damaged bytes."""
-    if not chunks.is_here(db, chunk):
-        return False
-    try:
-        source.read(chunks.places(db, [chunk])[0])
-    except (CacheDamaged, ConfigError, SourceChanged):
-        return False
-    return True
 
 
 def _add(

@@ -16,7 +16,7 @@ from syncagent.cache.chunks import ChunkSource
 from syncagent.cache.db import Database
 from syncagent.cache.status import Event, after
 from syncagent.crypto.chunk import content_digest, digest_of
-from syncagent.engine import local, read
+from syncagent.engine import local, read, storing
 from syncagent.engine.context import Context
 from syncagent.engine.local import Put
 from syncagent.engine.read import Found
@@ -172,7 +172,7 @@ def _put_alone(db: Database, item: _Item, ctx: Context) -> PutResult:
         version = local.record_put(
             db,
             item.put,
-            lambda scope: local.small_content(ctx.keys, scope, item.data, item.digest),
+            lambda scope: storing.small_content(ctx.keys, scope, item.data, item.digest),
             now_ms=ctx.now_ms(),
             keys=ctx.keys,
             source=ChunkSource(ctx.keys, ctx.profile.packs),

@@ -24,8 +24,8 @@ from syncagent.crypto.chunk import content_digest, digest_of
 from syncagent.crypto.pack import ChunkCompressor, CompactChunk, PackCutter
 from syncagent.engine.context import Context
 from syncagent.engine.expected import ContentCheck
-from syncagent.engine.local import NewContent
 from syncagent.engine.sources import ChunkGroup
+from syncagent.engine.storing import NewContent
 from syncagent.errors import CacheDamaged, LimitExceeded, SourceChanged
 from syncagent.model import MAX_BLOB_SIZE, ChunkId, PackRecord, Scope
 

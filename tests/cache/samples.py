@@ -20,7 +20,7 @@ from syncagent.crypto.chunk import digest_of
 from syncagent.crypto.keys import RootSecret, VaultKeys, cache_key
 from syncagent.crypto.keyslot import FLOOR_KDF
 from syncagent.crypto.pack import seal_pack
-from syncagent.engine import local
+from syncagent.engine import local, storing
 from syncagent.engine.local import Put
 from syncagent.model import ChunkId, PackRecord, Scope, SyncStatus, Version
 from syncagent.remote.directory import DirectoryRemote
@@ -118,7 +118,7 @@ class Desk:
         return local.record_put(
             self.db,
             Put(namespace, blob_id, {}, replace, priority),
-            lambda scope: local.small_content(self.keys, scope, data, digest_of(data)),
+            lambda scope: storing.small_content(self.keys, scope, data, digest_of(data)),
             now_ms=self.now_ms,
             keys=self.keys,
             source=self.source,

@@ -13,7 +13,7 @@ from syncagent import names
 from syncagent.cache.chunks import ChunkSource
 from syncagent.cache.db import Database
 from syncagent.crypto.chunk import content_digest, digest_of
-from syncagent.engine.local import NewContent, store_content
+from syncagent.engine.storing import NewContent, store_content
 from syncagent.errors import BlobExists, LimitExceeded, SourceChanged
 from syncagent.model import CHUNK_SIZE, MAX_BLOB_SIZE, SMALL_BLOB, ChunkId
 from tests.engine.world import World, listed, rows, statuses

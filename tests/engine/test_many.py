@@ -15,7 +15,7 @@ from syncagent.cache.profile import Profile
 from syncagent.cache.schema import migrate
 from syncagent.crypto.chunk import digest_of
 from syncagent.crypto.keys import RootSecret, VaultKeys
-from syncagent.engine import local, many
+from syncagent.engine import local, many, storing
 from syncagent.engine.context import Context
 from syncagent.engine.local import Put
 from syncagent.engine.many import SLICE_BLOBS, SmallPut, put_some
@@ -69,7 +69,7 @@ class Desk:
             version = local.record_put(
                 self.db,
                 put,
-                lambda scope: local.small_content(keys, scope, data, digest_of(data)),
+                lambda scope: storing.small_content(keys, scope, data, digest_of(data)),
                 now_ms=self.ctx.now_ms(),
                 keys=keys,
                 source=ChunkSource(keys, self.ctx.profile.packs),

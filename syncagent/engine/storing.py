@@ -1,0 +1,89 @@
+"""Content of a put comes to lie in the cache, in a transaction with the version that names it."""
+
+import os
+from dataclasses import dataclass, field
+
+from syncagent.cache import chunks
+from syncagent.cache.chunks import ChunkSource
+from syncagent.cache.db import Database
+from syncagent.cache.packfiles import pack_path
+from syncagent.crypto.chunk import chunk_count, content_digest
+from syncagent.crypto.keys import VaultKeys
+from syncagent.errors import CacheDamaged, ConfigError, SourceChanged
+from syncagent.model import CHUNK_SIZE, ChunkId, PackRecord, Scope
+
+
+@dataclass(frozen=True, slots=True)
+class NewContent:
+    """Content ready to be stored: small content itself, or the pack files it was sealed into."""
+
+    size: int
+    content_digest: bytes
+    scope: Scope
+    chunks: tuple[ChunkId, ...]
+    payload: bytes | None = field(default=None, repr=False)
+    packs: tuple[PackRecord, ...] = ()
+
+
+def small_content(keys: VaultKeys, scope: Scope | None, data: bytes, digest: bytes) -> NewContent:
+    """Content of at most one chunk that goes into a row, in a scope or one of its own.
+
+    `digest` is the SHA-256 of `data`.
+    """
+    scope = random_scope() if scope is None else scope
+    if not data:
+        return NewContent(0, content_digest(()), scope, ())
+    return NewContent(
+        len(data), content_digest((digest,)), scope, (keys.chunk_id(scope, digest),), payload=data
+    )
+
+
+def random_scope() -> Scope:
+    """A dedup scope that nothing else has."""
+    return Scope(os.urandom(16))
+
+
+def store_content(db: Database, content: NewContent, *, keys: VaultKeys, source: ChunkSource) -> list[int]:
+    """Make content readable on this device; the numbers of its chunks in order.
+
+    Raises:
+        SourceChanged: a part that was not sealed anew, for it was here, is not here any more.
+    """
+    for record in content.packs:
+        if not pack_path(source.packs, record.id).exists():
+            # Swept meanwhile: a put may take no longer than a day from its first file to here.
+            raise SourceChanged("what was stored of the content is gone from the disk", todo="put it again")
+        chunks.record_pack(db, record, is_remote=False, has_file=True)
+    numbers = [
+        chunks.own_chunk_no(
+            db,
+            chunk_id,
+            scope=content.scope,
+            raw_length=min(CHUNK_SIZE, content.size - position * CHUNK_SIZE),
+        )
+        for position, chunk_id in enumerate(content.chunks)
+    ]
+    assert len(numbers) == chunk_count(content.size)
+    if content.payload is not None:
+        if not _is_readable(db, numbers[0], source):
+            chunks.add_payload(db, numbers[0], content.payload)
+        return numbers
+    sealed = {chunk.id for record in content.packs for chunk in record.chunks}
+    for number, chunk_id in zip(numbers, content.chunks, strict=True):
+        if chunk_id not in sealed and not chunks.is_here(db, number):
+            # It was, when the rest was sealed: a blob that shared it has been replaced and folded since.
+            raise SourceChanged(
+                "content that was here already has been dropped meanwhile", todo="put it again"
+            )
+    return numbers
+
+
+def _is_readable(db: Database, chunk: int, source: ChunkSource) -> bool:
+    """Whether a chunk is here and verifies: a put must not be acknowledged on damaged bytes."""
+    if not chunks.is_here(db, chunk):
+        return False
+    try:
+        source.read(chunks.places(db, [chunk])[0])
+    except (CacheDamaged, ConfigError, SourceChanged):
+        return False
+    return True
