@@ -48,6 +48,37 @@ def test_a_full_quota_says_how_much_and_the_next_sync_goes_on_once_there_is_room
         assert shell("sync").ok().out == "nothing to do\n"
 
 
+def test_devices_with_append_only_tokens_sync_and_change_the_passphrase(tmp_path: Path) -> None:
+    data, first, second = tmp_path / "data", Shell(tmp_path / "first"), Shell(tmp_path / "second")
+    with EmbeddedServer(data) as server:
+        url, token = f"{server.url}/default", server.add_user("alice", is_append_only=True)
+        for shell in (first, second):
+            shell.profile.parent.mkdir(parents=True)
+        create = partial(
+            syncagent.create_vault,
+            first.profile,
+            remote=url,
+            token=token,
+            passphrase=PASSPHRASE,
+            kdf=syncagent.FLOOR_KDF,
+        )
+        anyio.run(create)
+        anyio.run(
+            partial(syncagent.join_vault, second.profile, remote=url, token=token, passphrase=PASSPHRASE)
+        )
+        first("put", "notes/a", "-", stdin=b"of the first").ok()
+        second("put", "notes/b", "-", stdin=b"of the second").ok()
+        for shell in (first, second, first):
+            shell("sync").ok()
+        second("rm", "notes/a").ok()
+        second("sync").ok()
+        first("sync").ok()
+        assert first("ls", "notes").ok().out.split()[-1] == "b"
+        new = {"SYNCAGENT_NEW_PASSPHRASE": "another horse"}
+        first("key", "passphrase", environment=new).ok()
+        assert first("sync", environment={"SYNCAGENT_PASSPHRASE": "another horse"}).code == 0
+
+
 @pytest.mark.slow
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
