@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from syncagent import files
 from syncagent.files import Act, Step
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="folders are not fsynced there")
 
 Observed = Callable[[files.Observer | None], None]
 
@@ -42,6 +45,27 @@ def test_every_step_is_told_before_and_after(tmp_path: Path, steps: list[Step]) 
         "sync folder .",
     ]
     assert (tmp_path / "a").read_bytes() == b"content"
+
+
+def test_what_is_told_as_synced_was_synced(
+    tmp_path: Path, observed: Observed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    real_fsync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        real_fsync(descriptor)
+        synced.append(os.fstat(descriptor).st_ino)
+
+    def check(step: Step) -> None:
+        if step.is_done and step.act in (Act.SYNC, Act.SYNC_FOLDER):
+            assert synced.pop() == step.path.stat().st_ino
+        assert synced == []
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    observed(check)
+    files.make_folders(tmp_path / "a" / "b")
+    files.write_file(tmp_path / "a" / "b" / "c", bytes(100_000))
 
 
 def test_what_fails_is_not_told_as_done(tmp_path: Path, steps: list[Step]) -> None:

@@ -79,6 +79,21 @@ IMPURE_MODULES = {
     "threading",
     "socket",
 }
+DISK_HOMES = ("files.py", "rename.py", "testing")
+DISK_CALLS = {
+    "fsync",
+    "hardlink_to",
+    "symlink_to",
+    "unlink",
+    "rename",
+    "mkdir",
+    "rmdir",
+    "touch",
+    "truncate",
+    "write_bytes",
+    "write_text",
+}
+"""What changes the disk. (`rmtree` removes only what never counted; a lock is opened where it is held.)"""
 BANNED = {"asyncio", "trio", "requests", "pickle"}
 """Nowhere: anyio does it, or nothing may."""
 
@@ -133,6 +148,20 @@ def home_faults(path: Path, tree: ast.AST) -> list[str]:
     return faults
 
 
+def disk_faults(path: Path, tree: ast.AST) -> list[str]:
+    """Changes of the disk that `files.py` would not tell its observer, nor make durable."""
+    if path.parts[0] in DISK_HOMES:
+        return []
+    return [
+        f"{path}:{node.lineno} calls {ast.unparse(node.func)}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and ast.unparse(node.func.value) != "files"
+        and (node.func.attr in DISK_CALLS or ast.unparse(node.func) in ("os.replace", "os.link", "os.remove"))
+    ]
+
+
 def purity_faults(path: Path, tree: ast.AST) -> list[str]:
     """What a pure file may not have."""
     waits = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
@@ -158,6 +187,18 @@ def test_imports_point_down_only(path: Path) -> None:
 @pytest.mark.parametrize("path", files(), ids=str)
 def test_a_library_is_imported_in_its_one_place(path: Path) -> None:
     assert home_faults(path, parsed(path)) == []
+
+
+@pytest.mark.parametrize("path", files(), ids=str)
+def test_files_are_changed_in_one_place(path: Path) -> None:
+    assert disk_faults(path, parsed(path)) == []
+
+
+@pytest.mark.parametrize(
+    "code", ["os.fsync(1)", "path.unlink()", "os.replace(a, b)", "(folder / 'a').write_bytes(b'')"]
+)
+def test_a_file_that_is_changed_elsewhere_is_found(code: str) -> None:
+    assert len(disk_faults(Path("cache/packfiles.py"), ast.parse(code))) == 1
 
 
 @pytest.mark.parametrize("name", PURE)

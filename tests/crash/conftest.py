@@ -1,13 +1,17 @@
 """One warm process for all tests of a session."""
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.crash.server import CrashServer
+from tests.simulation.template import scratch
 
 
 @pytest.fixture(scope="session")
-def crashes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CrashServer]:
-    with CrashServer(tmp_path_factory.mktemp("crashes")) as server:
+def crashes() -> Iterator[CrashServer]:
+    # In memory, where that is a folder: what the disk would have lost is known without a disk.
+    with tempfile.TemporaryDirectory(dir=scratch()) as folder, CrashServer(Path(folder)) as server:
         yield server

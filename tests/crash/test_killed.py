@@ -28,6 +28,7 @@ WANTED = {
         "after commit a/cache.db",
         "ack 0",
     ],
+    "put-together": ["after commit a/cache.db", "ack t39"],
     "send": [
         "before put packs/",
         "after link remote/.tmp/",
@@ -43,6 +44,7 @@ WANTED = {
     "join": ["after sync folder home", "after rename home/vaults/b.new-", "after sync folder home/vaults"],
     "passphrase": ["after put keys/", "after rename home/vaults/a/keys/", "after delete keys/"],
     "objects": ["after link mnt/remote/.tmp/", "after unlink mnt/remote/keys/"],
+    "export": ["after write .syncagent-", "after link .syncagent-", "after rename .syncagent-", "ack 2"],
 }
 
 
