@@ -160,6 +160,15 @@ class BlobInfo:
     conflict: bool
 
 
+class ListOrder(enum.Enum):
+    """What a listing is sorted by: the id, when the blob was last changed or first put, or its size."""
+
+    ID = "id"
+    CHANGED = "changed"
+    CREATED = "created"
+    SIZE = "size"
+
+
 @dataclass(frozen=True, slots=True)
 class BlobPage:
     """One page of a listing. `next` is opaque: pass it as `after`; None on the last page."""
@@ -326,6 +335,14 @@ class Progress:
     total: int
     done_bytes: int
     total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceInfo:
+    """A namespace, and how many live blobs it has."""
+
+    name: str
+    blobs: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,24 +181,45 @@ class Namespace:
         """Whether a live blob has this id on this device, with or without its content."""
         return await reading.exists(self._inside, blob_id)
 
-    async def count(self, *, prefix: str = "", status: SyncStatus | None = None) -> int:
-        """How many live blobs there are, or how many match."""
-        return await listing.count(self._inside, prefix=prefix, status=status)
+    async def count(
+        self, *, prefix: str = "", status: SyncStatus | None = None, flag: str | None = None
+    ) -> int:
+        """How many live blobs there are, or how many match all that is given; without the remote."""
+        return await listing.count(self._inside, listing.matching(self.name, prefix, status, flag))
 
     async def list(
         self,
         *,
         prefix: str = "",
         status: SyncStatus | None = None,
+        flag: str | None = None,
+        order_by: str = "id",
+        descending: bool = False,
         after: str | None = None,
         limit: int = 1000,
     ) -> BlobPage:
-        """Live blobs by id, a page at a time; answered without the remote.
+        """Live blobs, a page at a time; answered without the remote.
+
+        While pages are read, every blob that stays as it is comes exactly once. One that is changed
+        meanwhile moves in a list by `changed`; by `id` it stays where it is. `docs/embedding.md` says
+        which lists are fast, however many blobs there are.
 
         Args:
             prefix: only ids that begin with it.
             status: only blobs that show this status.
-            after: `next` of the page before.
+            flag: only blobs on which this flag is set.
+            order_by: `id`, `changed`, `created` or `size`.
+            descending: the greatest, or the latest, first.
+            after: `next` of the page before, of a list with the same filter and order.
             limit: most blobs a page, 1 to 10,000.
+
+        Raises:
+            ConfigError: an order that there is none of, or `after` is of another list.
         """
-        return await listing.list_page(self._inside, prefix=prefix, status=status, after=after, limit=limit)
+        return await listing.list_page(
+            self._inside,
+            listing.matching(self.name, prefix, status, flag),
+            listing.checked_order(order_by, descending=descending),
+            after=after,
+            limit=limit,
+        )

@@ -39,6 +39,7 @@ from syncagent.model import (
     DeviceInfo,
     Explanation,
     KeySlotInfo,
+    NamespaceInfo,
     RemoteInfo,
     SyncReport,
     VaultStatus,
@@ -181,8 +182,8 @@ class Vault:
         ctx, engine = self.parts()
         return Namespace(names.check_namespace(name), ctx, engine)
 
-    async def namespaces(self) -> list[str]:
-        """Names of the namespaces that hold a blob."""
+    async def namespaces(self) -> tuple[NamespaceInfo, ...]:
+        """The namespaces that hold a blob, by name, with how many; answered without the remote."""
         return await self.parts()[0].cache.read(queries.namespaces)
 
     def transaction(self) -> Transaction:

@@ -4,6 +4,7 @@ import datetime
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -21,7 +22,7 @@ from syncagent.errors import (
     SyncAgentError,
     Unreachable,
 )
-from syncagent.model import MetadataValue, SyncStatus
+from syncagent.model import MetadataValue, NamespaceInfo, SyncStatus
 from syncagent.namespace import Namespace
 from syncagent.remote.memory import MemoryRemote, named_store
 from syncagent.vault import Vault, open_vault
@@ -237,7 +238,7 @@ async def test_namespaces_do_not_see_each_other(vault: Vault) -> None:
     await mail.put("x", b"mail")
     await mail.delete("x")
     assert (await notes.get("x")).data == b"note"
-    assert await vault.namespaces() == ["notes"]
+    assert await vault.namespaces() == (NamespaceInfo("notes", 1),)
 
 
 # Content that is elsewhere ---------------------------------------------------------------------------
@@ -294,3 +295,47 @@ async def test_damage_without_another_copy_is_named_and_harms_no_other(
     # A new put of it needs nothing of the old.
     await notes.put("bad", b"mended", replace=True)
     assert (await notes.get("bad")).data == b"mended"
+
+
+# Lists ---------------------------------------------------------------------------------------------
+
+
+async def test_a_list_has_an_order_a_direction_and_a_flag(notes: Namespace) -> None:
+    for blob_id, content in (("a", b"333"), ("b", b"1"), ("c", b"22")):
+        await notes.put(blob_id, content)
+    await notes.put("a", b"4444", replace=True)
+    await notes.add_flags("a", {"seen"})
+    await notes.add_flags("b", {"seen"})
+
+    async def ids(**options: Any) -> list[str]:
+        found: list[str] = []
+        after: str | None = None
+        while True:
+            page = await notes.list(limit=1, after=after, **options)
+            found += [blob.id for blob in page.blobs]
+            after = page.next
+            if after is None:
+                return found
+
+    assert await ids() == ["a", "b", "c"]
+    assert await ids(order_by="changed") == ["b", "c", "a"]
+    assert await ids(order_by="created", descending=True) == ["c", "b", "a"]
+    assert await ids(order_by="size") == ["b", "c", "a"]
+    assert await ids(flag="seen", order_by="size", descending=True) == ["a", "b"]
+    assert (await notes.count(flag="seen"), await notes.count(flag="other")) == (2, 0)
+    await notes.delete("a")
+    assert await ids(flag="seen") == ["b"]
+    assert await notes.count(flag="seen") == 1
+
+
+async def test_an_order_that_there_is_none_of_and_a_place_of_another_list_are_refused(
+    notes: Namespace,
+) -> None:
+    await notes.put_many([("a", b"1"), ("b", b"2")])
+    with pytest.raises(ConfigError, match="colour"):
+        await notes.list(order_by="colour")
+    place = (await notes.list(limit=1)).next
+    with pytest.raises(ConfigError, match="`after`"):
+        await notes.list(limit=1, order_by="size", after=place)
+    with pytest.raises(ConfigError, match="`after`"):
+        await notes.list(after="a")

@@ -46,6 +46,7 @@ NAMES = [
     "KeySlotInfo",
     "LimitExceeded",
     "Namespace",
+    "NamespaceInfo",
     "NamespaceStatus",
     "ObjectError",
     "ObjectExists",

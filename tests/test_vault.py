@@ -140,7 +140,7 @@ async def test_a_namespace_name_is_checked_before_anything_is_done(place: Place)
                 await vault.send_missing(name)
             with pytest.raises(InvalidName):
                 await vault.fetch_missing(name)
-        assert await vault.namespaces() == []
+        assert await vault.namespaces() == ()
 
 
 async def test_the_remote_is_closed_with_the_vault_and_not_opened_without_need(place: Place) -> None:
@@ -213,7 +213,7 @@ async def test_status_counts_what_is_where_without_the_remote(place: Place) -> N
         assert status.counts[SyncStatus.SYNCED] == 2
         assert status.counts[SyncStatus.PENDING_UPLOAD] == 0
         assert status.pending_changes == status.namespaces["notes"].pending_changes == 1
-        assert await vault.namespaces() == ["mail", "notes"]
+        assert [one.name for one in await vault.namespaces()] == ["mail", "notes"]
         await vault.sync()
         assert (await vault.status()).pending_changes == 0
 

@@ -3,28 +3,35 @@
 from functools import partial
 
 from syncagent.blobs.inside import Inside
-from syncagent.cache import queries
-from syncagent.model import BlobPage, SyncStatus
+from syncagent.cache import listing
+from syncagent.cache.listing import BlobFilter, Order
+from syncagent.errors import ConfigError
+from syncagent.model import BlobPage, ListOrder, SyncStatus
 
 
-async def count(inside: Inside, *, prefix: str, status: SyncStatus | None) -> int:
+async def count(inside: Inside, wanted: BlobFilter) -> int:
     """How many live blobs match; see `Namespace.count`."""
-    return await inside.ctx.cache.read(
-        partial(queries.count_blobs, namespace=inside.name, prefix=prefix, status=status)
-    )
+    return await inside.ctx.cache.read(partial(listing.count_blobs, wanted=wanted))
 
 
 async def list_page(
-    inside: Inside, *, prefix: str, status: SyncStatus | None, after: str | None, limit: int
+    inside: Inside, wanted: BlobFilter, order: Order, *, after: str | None, limit: int
 ) -> BlobPage:
     """One page of live blobs; see `Namespace.list`."""
     return await inside.ctx.cache.read(
-        partial(
-            queries.list_blobs,
-            namespace=inside.name,
-            prefix=prefix,
-            status=status,
-            after=after,
-            limit=limit,
-        )
+        partial(listing.list_blobs, wanted=wanted, order=order, after=after, limit=limit)
     )
+
+
+def matching(namespace: str, prefix: str, status: SyncStatus | None, flag: str | None) -> BlobFilter:
+    """Which blobs are meant."""
+    return BlobFilter(namespace, prefix, status, flag)
+
+
+def checked_order(order_by: str, *, descending: bool) -> Order:
+    """An order by its name, or `ConfigError`."""
+    try:
+        return Order(ListOrder(order_by), descending)
+    except ValueError as exc:
+        known = ", ".join(order.value for order in ListOrder)
+        raise ConfigError(f"a list is ordered by one of {known}, not by {order_by!r}") from exc

@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from syncagent.cache import news, queries
+from syncagent.cache import listing, news
 from syncagent.cache.chunks import SQL_VARIABLES, batched
 from syncagent.cache.db import Database
 from syncagent.cache.news import Position
@@ -39,8 +39,8 @@ def list_changes(db: Database, since: str | None, limit: int) -> ChangePage:
     Raises:
         TokenExpired: the token is of another cache, or too old.
     """
-    if not 1 <= limit <= queries.MAX_PAGE:
-        raise ConfigError(f"a page has 1 to {queries.MAX_PAGE} changes, not {limit}")
+    if not 1 <= limit <= listing.MAX_PAGE:
+        raise ConfigError(f"a page has 1 to {listing.MAX_PAGE} changes, not {limit}")
     if since is None:
         return _first_blobs(db, _Token(news.last(db), 0), limit)
     token = _parsed(since)
@@ -91,12 +91,12 @@ def _changes(db: Database, numbers: Sequence[int]) -> tuple[BlobChange, ...]:
         marks = ",".join("?" * len(part))
         rows = db.all(
             f"SELECT no, (SELECT name FROM namespace WHERE namespace.no = namespace_no), deleted,"  # noqa: S608 - marks
-            f" {queries.INFO_COLUMNS} FROM blob WHERE no IN ({marks}) AND winner_no IS NOT NULL",
+            f" {listing.INFO_COLUMNS} FROM blob WHERE no IN ({marks}) AND winner_no IS NOT NULL",
             part,
         )
         for number, name, is_deleted, *info in rows:
             if name.startswith("."):
                 continue  # internal
-            blob = queries.blob_info(name, info)
+            blob = listing.blob_info(name, info)
             found[number] = BlobChange(name, blob.id, None if is_deleted else blob)
     return tuple(found[number] for number in numbers if number in found)

@@ -1,27 +1,17 @@
-"""What can be told without the remote: status, lists, counts. Plain synchronous reads.
+"""What can be told of the whole vault without the remote: status, namespaces. Plain synchronous reads.
 
 `Vault` calls them on the cache thread; the command calls them directly, so that
 `syncagent status` needs no event loop.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 from syncagent.cache import alarms, meta, outbox
-from syncagent.cache.blobs import find_namespace
 from syncagent.cache.db import Database
 from syncagent.cache.waiting import kind_of
-from syncagent.errors import ConfigError, InvalidName, TransientRemoteError
-from syncagent.model import BlobInfo, BlobPage, NamespaceStatus, SyncState, SyncStatus, VaultStatus
+from syncagent.errors import TransientRemoteError
+from syncagent.model import NamespaceInfo, NamespaceStatus, SyncState, SyncStatus, VaultStatus
 from syncagent.times import utc
-
-MAX_PAGE = 10_000
-_HLC_SHIFT = 16
-INFO_COLUMNS = (
-    "id, size, status, created_at, changed, conflict,"
-    " (SELECT version.id FROM version WHERE version.no = winner_no)"
-)
-"""What `blob_info` takes, of the table `blob`."""
 
 
 def status(db: Database, *, last_sync: float | None, now: float) -> VaultStatus:
@@ -78,75 +68,13 @@ def status(db: Database, *, last_sync: float | None, now: float) -> VaultStatus:
     )
 
 
-def list_blobs(
-    db: Database,
-    namespace: str,
-    *,
-    prefix: str = "",
-    status: SyncStatus | None = None,
-    after: str | None = None,
-    limit: int = 1000,
-) -> BlobPage:
-    """Live blobs of a namespace by id, from the first id after `after`."""
-    _check_text(prefix, after or "")
-    if not 1 <= limit <= MAX_PAGE:
-        raise ConfigError(f"a page has 1 to {MAX_PAGE} blobs, not {limit}")
-    number = find_namespace(db, namespace)
-    if number is None:
-        return BlobPage((), None)
-    conditions, parameters = _matching(number, prefix, status)
-    if after is not None:
-        conditions += " AND id > ?"
-        parameters.append(after)
-    rows = db.all(
-        f"SELECT {INFO_COLUMNS} FROM blob WHERE {conditions} ORDER BY id LIMIT ?",  # noqa: S608 - built from fixed text
-        (*parameters, limit + 1),
-    )
-    blobs = tuple(blob_info(namespace, row) for row in rows[:limit])
-    return BlobPage(blobs, blobs[-1].id if len(rows) > limit else None)
-
-
-def blob_info(namespace: str, row: Sequence[Any]) -> BlobInfo:
-    """A blob from its `INFO_COLUMNS`."""
-    blob_id, size, code, created_at, changed, conflict, version = row
-    return BlobInfo(
-        namespace=namespace,
-        id=blob_id,
-        size=size,
-        status=SyncStatus(code),
-        version=version.hex(),
-        created_at=utc(created_at),
-        changed_at=utc(changed >> _HLC_SHIFT),
-        conflict=bool(conflict),
-    )
-
-
-def count_blobs(db: Database, namespace: str, *, prefix: str = "", status: SyncStatus | None = None) -> int:
-    """How many live blobs match. Without a prefix it reads one counter a status."""
-    _check_text(prefix)
-    number = find_namespace(db, namespace)
-    if number is None:
-        return 0
-    if not prefix:
-        return int(
-            db.scalar(
-                "SELECT sum(blobs) FROM status_count WHERE namespace_no = ? AND NOT deleted"
-                " AND (? IS NULL OR status = ?)",
-                (number, status, status),
-            )
-            or 0
-        )
-    conditions, parameters = _matching(number, prefix, status)
-    return int(db.scalar(f"SELECT count(*) FROM blob WHERE {conditions}", parameters) or 0)  # noqa: S608
-
-
-def namespaces(db: Database) -> list[str]:
+def namespaces(db: Database) -> tuple[NamespaceInfo, ...]:
     """The user's namespaces that hold a live blob, by name."""
     rows = db.all(
-        "SELECT name FROM namespace WHERE name NOT LIKE '.%' AND EXISTS (SELECT 1 FROM status_count"
-        " WHERE namespace_no = namespace.no AND NOT deleted AND blobs > 0) ORDER BY name"
+        "SELECT name, (SELECT sum(blobs) FROM status_count WHERE namespace_no = namespace.no AND deleted = 0)"
+        " FROM namespace WHERE name NOT LIKE '.%' ORDER BY name"
     )
-    return [row[0] for row in rows]
+    return tuple(NamespaceInfo(name, blobs) for name, blobs in rows if blobs)
 
 
 def status_counts(db: Database) -> Mapping[str, int]:
@@ -161,25 +89,3 @@ def _state(reason: str | None) -> SyncState:
     if reason is None:
         return SyncState.READY
     return SyncState.BACKING_OFF if issubclass(kind_of(reason), TransientRemoteError) else SyncState.STOPPED
-
-
-def _check_text(*texts: str) -> None:
-    for text in texts:
-        try:
-            text.encode()
-        except UnicodeEncodeError as exc:
-            raise InvalidName(f"{text[:80]!r} cannot be written as UTF-8") from exc
-
-
-def _matching(namespace: int, prefix: str, status: SyncStatus | None) -> tuple[str, list[object]]:
-    conditions = "namespace_no = ? AND NOT deleted AND winner_no IS NOT NULL"
-    parameters: list[object] = [namespace]
-    if prefix:
-        # A range rather than LIKE: it uses the index and needs no escaping. Text compares by its
-        # bytes, and no UTF-8 has a byte 0xff.
-        conditions += " AND id >= ? AND id < CAST(? AS TEXT)"
-        parameters += [prefix, prefix.encode() + b"\xff"]
-    if status is not None:
-        conditions += " AND status = ?"
-        parameters.append(int(status))
-    return conditions, parameters

@@ -54,6 +54,11 @@ CREATE TABLE access (                          -- on this device alone
     reads INTEGER NOT NULL,                    -- how often its content was read
     read_at INTEGER NOT NULL                   -- when last, Unix ms
 );
+-- New blobs go to the end of both: a page a transaction, not a page a blob.
+CREATE INDEX blob_changed ON blob (namespace_no, changed) WHERE NOT deleted AND winner_no IS NOT NULL;
+CREATE INDEX blob_created ON blob (namespace_no, created_at) WHERE NOT deleted AND winner_no IS NOT NULL;
+-- Not of what is synced or waits: then each put and each fetch would write a page of it for every blob.
+CREATE INDEX blob_status ON blob (namespace_no, status, id) WHERE status > 3 AND NOT deleted;
 CREATE TABLE packed (no INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
 CREATE TABLE version (
     no INTEGER PRIMARY KEY,
@@ -188,6 +193,15 @@ CREATE TABLE flag_tag (
 CREATE TABLE flag_removed (
     blob_no INTEGER NOT NULL, tag INTEGER NOT NULL, PRIMARY KEY (blob_no, tag)
 ) WITHOUT ROWID;
+-- The flags that are set on live blobs, in the order in which they are listed; kept by the triggers below.
+CREATE TABLE blob_flag (
+    namespace_no INTEGER NOT NULL, flag TEXT NOT NULL, id TEXT NOT NULL, blob_no INTEGER NOT NULL,
+    PRIMARY KEY (namespace_no, flag, id)
+) WITHOUT ROWID;
+CREATE TABLE flag_count (
+    namespace_no INTEGER NOT NULL, flag TEXT NOT NULL, blobs INTEGER NOT NULL,
+    PRIMARY KEY (namespace_no, flag)
+) WITHOUT ROWID;
 CREATE TABLE expiry (
     blob_no INTEGER NOT NULL, hlc INTEGER NOT NULL, device_no INTEGER NOT NULL,
     at INTEGER NOT NULL, forced INTEGER NOT NULL,
@@ -228,6 +242,46 @@ CREATE TRIGGER flag_taken AFTER INSERT ON flag_removed BEGIN
 END;
 CREATE TRIGGER blob_dated AFTER UPDATE OF expires_at ON blob WHEN OLD.expires_at IS NOT NEW.expires_at BEGIN
     INSERT INTO news (blob_no, kind, mark) VALUES (NEW.no, @other, @mark);
+END;
+
+-- What follows from the flags ---------------------------------------------------------
+CREATE TRIGGER flag_listed AFTER INSERT ON flag_tag
+WHEN NOT EXISTS (SELECT 1 FROM flag_removed WHERE blob_no = NEW.blob_no AND tag = NEW.tag) BEGIN
+    INSERT OR IGNORE INTO blob_flag
+        SELECT namespace_no, NEW.flag, id, no FROM blob
+        WHERE no = NEW.blob_no AND NOT deleted AND winner_no IS NOT NULL;
+END;
+CREATE TRIGGER flag_unlisted AFTER INSERT ON flag_removed BEGIN
+    DELETE FROM blob_flag
+        WHERE (namespace_no, flag, id) IN (
+            SELECT blob.namespace_no, mine.flag, blob.id
+            FROM flag_tag AS mine JOIN blob ON blob.no = mine.blob_no
+            WHERE mine.blob_no = NEW.blob_no AND mine.tag = NEW.tag
+            AND NOT EXISTS (
+                SELECT 1 FROM flag_tag AS other
+                WHERE other.blob_no = mine.blob_no AND other.flag = mine.flag AND other.tag NOT IN (
+                    SELECT tag FROM flag_removed WHERE blob_no = mine.blob_no)));
+END;
+CREATE TRIGGER blob_revived AFTER UPDATE OF deleted, winner_no ON blob
+WHEN NOT NEW.deleted AND NEW.winner_no IS NOT NULL AND (OLD.deleted OR OLD.winner_no IS NULL) BEGIN
+    INSERT OR IGNORE INTO blob_flag
+        SELECT NEW.namespace_no, flag, NEW.id, NEW.no FROM flag_tag
+        WHERE blob_no = NEW.no AND tag NOT IN (SELECT tag FROM flag_removed WHERE blob_no = NEW.no);
+END;
+CREATE TRIGGER blob_died AFTER UPDATE OF deleted, winner_no ON blob
+WHEN (NEW.deleted OR NEW.winner_no IS NULL) AND NOT OLD.deleted AND OLD.winner_no IS NOT NULL BEGIN
+    DELETE FROM blob_flag
+        WHERE namespace_no = NEW.namespace_no AND id = NEW.id
+        AND flag IN (SELECT flag FROM flag_tag WHERE blob_no = NEW.no);
+END;
+CREATE TRIGGER flag_counted AFTER INSERT ON blob_flag BEGIN
+    -- No upsert: the conflict clause of the statement that fires a trigger holds in it too.
+    INSERT INTO flag_count SELECT NEW.namespace_no, NEW.flag, 0
+        WHERE NOT EXISTS (SELECT 1 FROM flag_count WHERE namespace_no = NEW.namespace_no AND flag = NEW.flag);
+    UPDATE flag_count SET blobs = blobs + 1 WHERE namespace_no = NEW.namespace_no AND flag = NEW.flag;
+END;
+CREATE TRIGGER flag_uncounted AFTER DELETE ON blob_flag BEGIN
+    UPDATE flag_count SET blobs = blobs - 1 WHERE namespace_no = OLD.namespace_no AND flag = OLD.flag;
 END;
 
 -- Counts per status, so that status needs no scan -------------------------------------

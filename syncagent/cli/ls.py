@@ -10,13 +10,14 @@ from syncagent.cli import exit as exits
 from syncagent.cli.direct import open_cache
 from syncagent.cli.session import Session, takes_session
 from syncagent.cli.status import counts_document, counts_text
-from syncagent.cli.target import Target, parse_listing
+from syncagent.cli.target import parse_listing
 from syncagent.cli.text import counted, escaped, size_text, time_text
 from syncagent.errors import SyncAgentError
-from syncagent.model import BlobInfo, BlobPage, NamespaceStatus, SyncStatus
+from syncagent.model import BlobInfo, BlobPage, ListOrder, NamespaceStatus, SyncStatus
 
 if TYPE_CHECKING:
     from syncagent.cache.db import Database
+    from syncagent.cache.listing import BlobFilter, Order
 
 PAGE_BLOBS = 1000
 
@@ -29,10 +30,27 @@ PAGE_BLOBS = 1000
     type=click.Choice([one.name.lower() for one in SyncStatus], case_sensitive=False),
     help="Only blobs in this state.",
 )
+@click.option("--flag", metavar="FLAG", help="Only blobs on which this flag is set.")
+@click.option(
+    "--sort",
+    type=click.Choice(["id", "changed", "created", "size"]),
+    default="id",
+    help="By what; the smallest or oldest first.",
+)
+@click.option("--reverse", is_flag=True, help="The other way round.")
 @click.option("--count", is_flag=True, help="Only how many there are.")
 @click.option("-0", "--null", "is_null", is_flag=True, help="Exact names, each ended by a zero byte.")
 @takes_session
-def ls(session: Session, target: str | None, status_name: str | None, count: bool, is_null: bool) -> None:
+def ls(
+    session: Session,
+    target: str | None,
+    status_name: str | None,
+    flag: str | None,
+    sort: str,
+    reverse: bool,
+    count: bool,
+    is_null: bool,
+) -> None:
     """List namespaces with their counts, or the blobs of one: state, size, name.
 
     Names are escaped: a line is a blob. Use --json or -0 for exact names.
@@ -40,19 +58,26 @@ def ls(session: Session, target: str | None, status_name: str | None, count: boo
     \b
         syncagent ls
         syncagent ls photos/2024/ --status pending_upload
+        syncagent ls mail --flag flagged --sort changed --reverse
         syncagent ls notes -0 | xargs -0 -I{} syncagent get notes/{}
     """
     where = None if target is None else parse_listing(target)
     status = None if status_name is None else SyncStatus[status_name.upper()]
     if is_null and (count or session.output.is_json):
         raise click.UsageError("-0 goes with neither --count nor --json")
+    if where is None and (flag is not None or sort != "id" or reverse):
+        raise click.UsageError("--flag, --sort and --reverse are for the blobs of one namespace")
     with open_cache(session) as db:
+        from syncagent.cache.listing import BlobFilter, Order  # loaded while the key was derived
+
         if where is None:
             _namespaces(session, db, status, count, is_null)
-        elif count:
-            _count(session, db, where, status)
+            return
+        wanted = BlobFilter(where.namespace, where.blob_id, status, flag)
+        if count:
+            _count(session, db, wanted)
         else:
-            _blobs(session, db, where, status, is_null)
+            _blobs(session, db, wanted, Order(ListOrder(sort), reverse), is_null)
 
 
 def _namespaces(
@@ -89,28 +114,26 @@ def _matching(one: NamespaceStatus, status: SyncStatus | None) -> dict[SyncStatu
     return {key: blobs for key, blobs in one.counts.items() if status is None or key is status}
 
 
-def _count(session: Session, db: "Database", where: Target, status: SyncStatus | None) -> None:
-    from syncagent.cache import queries
+def _count(session: Session, db: "Database", wanted: "BlobFilter") -> None:
+    from syncagent.cache import listing
 
-    number = db.run(
-        partial(queries.count_blobs, namespace=where.namespace, prefix=where.blob_id, status=status)
-    )
+    number = db.run(partial(listing.count_blobs, wanted=wanted))
     if session.output.is_json:
-        session.output.document({"namespace": where.namespace, "count": number})
+        session.output.document({"namespace": wanted.namespace, "count": number})
     else:
         session.output.result(str(number))
 
 
-def _blobs(session: Session, db: "Database", where: Target, status: SyncStatus | None, is_null: bool) -> None:
+def _blobs(session: Session, db: "Database", wanted: "BlobFilter", order: "Order", is_null: bool) -> None:
     """Every page. With `--json` it is one document that is written as it is read."""
     output = session.output
     after: str | None = None
     separator = ""
     if output.is_json:
-        output.raw(f'{{"namespace": {json.dumps(where.namespace)}, "blobs": ['.encode())
+        output.raw(f'{{"namespace": {json.dumps(wanted.namespace)}, "blobs": ['.encode())
     try:
         while not output.is_closed:
-            page = _page(db, where, status, after)
+            page = _page(db, wanted, order, after)
             for blob in page.blobs:
                 if output.is_json:
                     output.raw(f"{separator}\n{json.dumps(_document(blob))}".encode())
@@ -131,19 +154,10 @@ def _blobs(session: Session, db: "Database", where: Target, status: SyncStatus |
         output.raw(b"]}\n")
 
 
-def _page(db: "Database", where: Target, status: SyncStatus | None, after: str | None) -> BlobPage:
-    from syncagent.cache import queries
+def _page(db: "Database", wanted: "BlobFilter", order: "Order", after: str | None) -> BlobPage:
+    from syncagent.cache import listing
 
-    return db.run(
-        partial(
-            queries.list_blobs,
-            namespace=where.namespace,
-            prefix=where.blob_id,
-            status=status,
-            after=after,
-            limit=PAGE_BLOBS,
-        )
-    )
+    return db.run(partial(listing.list_blobs, wanted=wanted, order=order, after=after, limit=PAGE_BLOBS))
 
 
 def _document(blob: BlobInfo) -> dict[str, object]:

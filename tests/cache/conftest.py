@@ -10,6 +10,7 @@ from syncagent.cache.commit import Cache
 from syncagent.cache.db import Database
 from syncagent.cache.schema import migrate
 
+from .large import ROWS, Recording, fill
 from .samples import Desk, Home, make_home
 
 KEY = bytes(range(32))
@@ -49,3 +50,20 @@ def first_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 def home(first_home: Home, tmp_path: Path) -> Home:
     """A created, closed vault."""
     return first_home.copy(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recording]:
+    """Ten thousand blobs; whoever changes something rolls it back."""
+    path = tmp_path_factory.mktemp("large") / "cache.db"
+    path.touch()
+    db = Recording(path, KEY)
+    db.asked = []
+    db.open()
+    migrate(db)
+    db.execute("BEGIN")
+    fill(db, ROWS)
+    db.execute("COMMIT")
+    db.asked.clear()
+    yield db
+    db.close()

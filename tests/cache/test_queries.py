@@ -1,129 +1,28 @@
-"""Lists, counts and status; and that none of the frequent questions reads every row."""
-
-from collections.abc import Iterator, Sequence
-from typing import Any
+"""Status and namespaces; and that none of the frequent questions reads every row."""
 
 import pytest
 
 from syncagent.cache import chunks, downloads, meta, outbox, ownbatches, queries, sendable, waiting
-from syncagent.cache.db import Database, Row
-from syncagent.cache.schema import migrate
-from syncagent.errors import ConfigError
-from syncagent.model import BlobPage, SyncStatus
+from syncagent.model import NamespaceInfo, SyncStatus
 
-from .conftest import KEY
+from .large import ROWS, Recording, check
 from .samples import NOW_MS, Desk
 
 NOW_S = NOW_MS / 1000
-ROWS = 10_000
-HIGHEST = chr(0x10FFFF)
-IDS = [
-    "a",
-    "a%",
-    "a%b",
-    "a_",
-    "a_b",
-    "ab",
-    "a\U0001f600",
-    "a\U0001f600b",
-    "a" + HIGHEST,
-    "a" + HIGHEST * 2,
-    "a" + HIGHEST + "b",
-    "a\ud7ff",
-    "a\ue000",
-    "A",
-    "b",
-    HIGHEST,
-    HIGHEST + "x",
-    "%",
-    "_",
-    "é",
-]
-
-
-def ids(db: Database, **options: Any) -> list[str]:
-    return [blob.id for blob in queries.list_blobs(db, "notes", **options).blobs]
-
-
-@pytest.fixture
-def filled(desk: Desk) -> Desk:
-    for blob_id in IDS:
-        desk.put(blob_id, blob_id.encode())
-        desk.put(blob_id, b"of another namespace", namespace="mail")
-    desk.put("ab deleted", b"")
-    desk.delete("ab deleted")
-    return desk
-
-
-@pytest.mark.parametrize(
-    "prefix", ["", "a", "a%", "a_", "%", "_", "a\U0001f600", "a" + HIGHEST, HIGHEST, "é", "z", "a\ud7ff"]
-)
-def test_a_prefix_is_taken_literally(filled: Desk, prefix: str) -> None:
-    expected = sorted(i for i in IDS if i.startswith(prefix))
-    assert ids(filled.db, prefix=prefix) == expected
-    assert queries.count_blobs(filled.db, "notes", prefix=prefix) == len(expected)
-    pages: list[str] = []
-    after: str | None = None
-    while True:
-        page = queries.list_blobs(filled.db, "notes", prefix=prefix, after=after, limit=2)
-        pages += [blob.id for blob in page.blobs]
-        after = page.next
-        if after is None:
-            break
-        assert len(page.blobs) == 2
-    assert pages == expected
-
-
-def test_a_page_ends_where_the_list_does(filled: Desk) -> None:
-    page = queries.list_blobs(filled.db, "notes", limit=len(IDS))
-    assert len(page.blobs) == len(IDS) and page.next is None
-    page = queries.list_blobs(filled.db, "notes", limit=len(IDS) - 1)
-    assert page.next == page.blobs[-1].id == sorted(IDS)[-2]
-    assert ids(filled.db, after=page.next) == sorted(IDS)[-1:]
-    assert ids(filled.db, after=HIGHEST + "y") == []
-
-
-@pytest.mark.parametrize("limit", [0, -1, queries.MAX_PAGE + 1])
-def test_a_page_has_bounds(filled: Desk, limit: int) -> None:
-    with pytest.raises(ConfigError):
-        queries.list_blobs(filled.db, "notes", limit=limit)
-    assert len(ids(filled.db, limit=queries.MAX_PAGE)) == len(IDS)
-
-
-def test_a_listing_by_status(filled: Desk) -> None:
-    version = filled.put("new", b"new")
-    filled.db.execute(
-        "UPDATE version SET status = ? WHERE no = ?", (SyncStatus.SYNCED, filled.number(version))
-    )
-    assert ids(filled.db, status=SyncStatus.SYNCED) == ["new"]
-    assert queries.count_blobs(filled.db, "notes", status=SyncStatus.SYNCED) == 1
-    assert queries.count_blobs(filled.db, "notes", status=SyncStatus.SYNCED, prefix="n") == 1
-    assert queries.count_blobs(filled.db, "notes", status=SyncStatus.SYNCED, prefix="a") == 0
-    assert queries.count_blobs(filled.db, "notes") == len(IDS) + 1
-
-
-def test_what_a_listing_says_of_a_blob(desk: Desk) -> None:
-    first = desk.put("a", b"one")
-    second = desk.put("a", b"twotwo")
-    (blob,) = queries.list_blobs(desk.db, "notes").blobs
-    assert (blob.namespace, blob.id, blob.size, blob.version) == ("notes", "a", 6, second.id.hex())
-    assert blob.created_at.timestamp() * 1000 == first.created_at
-    assert blob.changed_at.timestamp() * 1000 == NOW_MS + 2
-    assert blob.created_at.tzinfo is not None
-    assert (blob.status, blob.conflict) == (SyncStatus.PENDING_UPLOAD, False)
-
-
-def test_an_unknown_namespace_is_empty(db: Database) -> None:
-    assert queries.list_blobs(db, "notes") == BlobPage((), None)
-    assert queries.count_blobs(db, "notes") == 0
-    assert queries.namespaces(db) == []
 
 
 def test_namespaces_are_the_users_that_hold_a_live_blob(desk: Desk) -> None:
+    assert queries.namespaces(desk.db) == ()
     for namespace in ("notes", "mail", ".settings", "gone"):
         desk.put("a", b"x", namespace=namespace)
     desk.delete("a", namespace="gone")
-    assert queries.namespaces(desk.db) == ["mail", "notes"]
+    desk.put("b", b"x", namespace="mail")
+    assert queries.namespaces(desk.db) == (NamespaceInfo("mail", 2), NamespaceInfo("notes", 1))
+
+
+def test_namespaces_are_counted_without_reading_blobs(large: Recording) -> None:
+    assert queries.namespaces(large) == (NamespaceInfo("notes", ROWS),)
+    check(large, allowed=["SCAN namespace USING INDEX sqlite_autoindex_namespace_1"])
 
 
 def test_status(desk: Desk) -> None:
@@ -150,91 +49,6 @@ def test_status(desk: Desk) -> None:
 
 
 # Plans -------------------------------------------------------------------------------------------------
-
-
-class Recording(Database):
-    """Remembers the statements it is asked."""
-
-    asked: list[tuple[str, Sequence[Any]]]
-
-    def all(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
-        self.asked.append((sql, parameters))
-        return super().all(sql, parameters)
-
-    def one(self, sql: str, parameters: Sequence[Any] = ()) -> Row | None:
-        self.asked.append((sql, parameters))
-        return super().one(sql, parameters)
-
-    def plans(self) -> list[str]:
-        asked, self.asked = self.asked, []
-        return [
-            row[3] for sql, p in asked for row in super(Recording, self).all(f"EXPLAIN QUERY PLAN {sql}", p)
-        ]
-
-
-def fill(db: Database, rows: int) -> None:
-    """As many blobs of one chunk each that wait to be sent, as set-based statements."""
-    numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) "
-    for sql in (
-        "INSERT INTO namespace VALUES (1, 'notes')",
-        "INSERT INTO device (no, id) VALUES (1, x'64')",
-        numbers
-        + "INSERT INTO blob (no, namespace_no, id, winner_no, size) SELECT i, 1, 'blob-' || i, i, 10 FROM n",
-        numbers + "INSERT INTO packed SELECT i, randomblob(200) FROM n",
-        numbers + "INSERT INTO version SELECT i, randomblob(16), i, 1, 0, i, 0, 10, i, x'00', 2 FROM n",
-        numbers + "INSERT INTO chunk SELECT i, randomblob(32), 10, x'00', i FROM n",
-        numbers + "INSERT INTO payload SELECT i, randomblob(10) FROM n",
-        numbers + "INSERT INTO version_chunk SELECT i, 0, i FROM n",
-        numbers + "INSERT INTO upload (version_no, priority) SELECT i, 1 + i % 4 FROM n",
-        numbers + "INSERT INTO download (version_no, priority) SELECT i, 1 + i % 4 FROM n",
-        "INSERT INTO pack VALUES (1, x'01', 1, 1, x'00', 1, 0, 0, 1)",
-        numbers + "INSERT INTO pack_chunk SELECT 1, i, i, i, 1, 10, 0, 0 FROM n WHERE i % 10 = 0",
-    ):
-        db.execute(sql)
-
-
-@pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recording]:
-    path = tmp_path_factory.mktemp("large") / "cache.db"
-    path.touch()
-    db = Recording(path, KEY)
-    db.asked = []
-    db.open()
-    migrate(db)
-    db.execute("BEGIN")
-    fill(db, ROWS)
-    db.execute("COMMIT")
-    db.asked.clear()
-    yield db
-    db.close()
-
-
-def check(db: Recording, *, allowed: Sequence[str] = ()) -> None:
-    plans = db.plans()
-    assert plans
-    bad = [
-        line
-        for line in plans
-        if (line.startswith("SCAN") and "USING" not in line and not line.startswith("SCAN CONSTANT"))
-        or "TEMP B-TREE" in line
-        or "AUTOMATIC" in line
-    ]
-    assert [line for line in bad if line not in allowed] == []
-
-
-def test_a_list_by_id_reads_its_page(large: Recording) -> None:
-    assert len(queries.list_blobs(large, "notes", limit=1000).blobs) == 1000
-    check(large)
-    assert len(queries.list_blobs(large, "notes", prefix="blob-1", after="blob-15", limit=100).blobs) == 100
-    check(large)
-
-
-def test_a_count_reads_a_counter(large: Recording) -> None:
-    assert queries.count_blobs(large, "notes") == ROWS
-    assert queries.count_blobs(large, "notes", prefix="blob-9") == 1111
-    assert queries.namespaces(large) == ["notes"]
-    plans = large.plans()
-    assert any("status_count" in line for line in plans)
 
 
 @pytest.mark.parametrize("namespace", [None, 1])

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 import syncagent
 from syncagent.cache import blobs, meta, outbox, ownbatches, queries, schema, sendable
 from syncagent.cache.db import Database
+from syncagent.cache.listing import BlobFilter, count_blobs
 from syncagent.cache.profile import Credential, Profile, unlock_profile
 from syncagent.cache.schema import SCHEMA, migrate
 from syncagent.cache.status import PRECEDENCE, Event
@@ -45,6 +46,12 @@ def test_a_fresh_cache_has_the_newest_schema(db: Database) -> None:
         "blob_dated",
         "flag_added",
         "flag_taken",
+        "flag_listed",
+        "flag_unlisted",
+        "blob_revived",
+        "blob_died",
+        "flag_counted",
+        "flag_uncounted",
     }
 
 
@@ -221,7 +228,7 @@ def test_counts_are_those_of_a_recount(counting: Desk, steps: list[tuple[str | E
                     " WHERE name = ? AND NOT deleted AND winner_no IS NOT NULL",
                     (name,),
                 )
-                assert queries.count_blobs(db, name) == live
+                assert count_blobs(db, BlobFilter(name)) == live
     finally:
         db.execute("ROLLBACK")
 

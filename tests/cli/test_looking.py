@@ -4,12 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio
 import pytest
 
+import syncagent
 from syncagent.cli import ls as ls_module
 from syncagent.errors import CacheDamaged
 from syncagent.model import BlobPage
-from tests.cli.shell import Shell
+from tests.cli.shell import PASSPHRASE, Shell
 
 HEAVY = (
     "httpx",
@@ -142,3 +144,26 @@ def test_namespaces_without_blobs_are_left_out(shell: Shell) -> None:
     assert shell("ls", "--status", "synced").ok().out == ""
     assert shell("ls", "--status", "PENDING_UPLOAD", "--count").ok().out == "1\n"
     assert shell("ls", "never-seen").ok().out == ""
+
+
+def test_ls_sorts_and_filters_by_flag(shell: Shell) -> None:
+    for name, content in (("a", b"33"), ("b", b"1"), ("c", b"222")):
+        shell("put", f"n/{name}", "-", stdin=content).ok()
+
+    async def mark() -> None:
+        async with syncagent.open_vault(shell.profile, passphrase=PASSPHRASE) as vault:
+            await vault.namespace("n").update_flags(["a", "c"], add={"seen"})
+
+    anyio.run(mark)
+
+    def names(*options: str) -> list[str]:
+        return [blob["id"] for blob in shell("ls", "n", *options, "--json").ok().document["blobs"]]
+
+    assert names("--sort", "size") == ["b", "a", "c"]
+    assert names("--sort", "changed", "--reverse") == ["c", "b", "a"]
+    assert names("--flag", "seen", "--sort", "size", "--reverse") == ["c", "a"]
+    assert names("--flag", "other") == []
+    assert shell("ls", "n", "--flag", "seen", "--count").ok().out == "2\n"
+    for options in (["--flag", "seen"], ["--sort", "size"], ["--reverse"]):
+        assert "one namespace" in shell("ls", *options).failed(2)
+    shell("ls", "n", "--sort", "colour").failed(2)

@@ -52,7 +52,7 @@ class Keeper:
 
 async def whole_list(vault: Vault) -> Index:
     found: Index = {}
-    for name in await vault.namespaces():
+    for name in [one.name for one in await vault.namespaces()]:
         after = None
         while True:
             page = await vault.namespace(name).list(after=after)
