@@ -258,14 +258,22 @@ class Engine:
     async def remote(self) -> Remote:
         """The remote, opened on first use and when the vault has moved since, in this or another process.
 
-        The one before stays open, for somebody may still read from it.
+        The one before stays open, for somebody may still read from it; those before that are closed.
         """
         async with self._opening:
             place = await self._ctx.cache.read(load_place)
             if place != self._place:
-                self._remotes.append(await self._open_remote(place))
+                opened = await self._open_remote(place)
                 self._place = place
+                if opened not in self._remotes:
+                    self._remotes.append(opened)
+            while len(self._remotes) > 2:
+                await self._remotes.pop(0).aclose()
             return self._remotes[-1]
+
+    def forget_connections(self) -> None:
+        """Whatever is connected is likely dead: what is asked next goes over new connections."""
+        self._place = None
 
     async def _note_failure(self, error: SyncAgentError, tally: Tally) -> None:
         retry_after_s = error.retry_after_s if isinstance(error, TransientRemoteError) else None

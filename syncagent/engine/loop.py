@@ -68,7 +68,7 @@ class BackgroundSync:
             ctx, engine.remote, tell=self.change, back=self.resume, wait=wait, clock=clock
         )
         self._local_watch = LocalWatch(
-            ctx, changed=self.change, resume=self.resume, renew=self.renew, wait=wait
+            ctx, changed=self.change, resume=self.resume, renew=self.renew, wake=self._wake, wait=wait
         )
 
     def change(self) -> None:
@@ -81,7 +81,7 @@ class BackgroundSync:
         self._changed.set()
 
     def renew(self) -> None:
-        """The same over new connections: the vault has another remote, or the device was asleep."""
+        """The vault has another remote, or another token for it: try all with that."""
         self._remote_watch.renew()
         self.resume()
 
@@ -91,6 +91,11 @@ class BackgroundSync:
             group.start_soon(self._remote_watch.run)
             group.start_soon(self._local_watch.run)
             await self._sync_on()
+
+    def _wake(self) -> None:
+        """This device was asleep."""
+        self._engine.forget_connections()
+        self.renew()
 
     async def _sync_on(self) -> None:
         pause_s = INTERVAL_FIRST_S

@@ -16,9 +16,9 @@ import anyio
 from syncagent.cache import meta, waiting
 from syncagent.cache.db import Database
 from syncagent.cache.place import Place, load_place
-from syncagent.engine.backoff import INTERVAL_FIRST_S, SYNC_FIRST_S, SYNC_MOST_S
+from syncagent.engine.backoff import INTERVAL_FIRST_S, RETRY_AFTER_MOST_S, SYNC_FIRST_S, SYNC_MOST_S
 from syncagent.engine.context import Context
-from syncagent.errors import SyncAgentError, UnsupportedByRemote
+from syncagent.errors import SyncAgentError, TransientRemoteError, UnsupportedByRemote
 from syncagent.remote.base import Remote
 
 POLL_S = 50.0
@@ -98,8 +98,8 @@ class RemoteWatch:
                 self.is_alive = False
                 await self._renewed.wait()  # by another remote in its place
                 continue
-            except SyncAgentError:
-                await self._cut_off()
+            except SyncAgentError as exc:
+                await self._cut_off(exc)
                 continue
             if self.is_alive:
                 self._failures = 0
@@ -147,7 +147,7 @@ class RemoteWatch:
             self._vain += 1
         return answers[0]
 
-    async def _cut_off(self) -> None:
+    async def _cut_off(self, error: SyncAgentError) -> None:
         """The watch has failed: what came since is found by a sync now; then ask again, later each time."""
         was_alive, self.is_alive = self.is_alive, False
         if was_alive:
@@ -157,7 +157,9 @@ class RemoteWatch:
         self._failures += 1
         # Half of it is drawn: all devices of a server that was away come back together.
         delay_s = min(SYNC_FIRST_S * 2 ** min(self._failures, 20), SYNC_MOST_S)
-        await self._wait(self._renewed, delay_s * (0.5 + self._ctx.random() / 2))
+        asked_s = (error.retry_after_s or 0.0) if isinstance(error, TransientRemoteError) else 0.0
+        delay_s = max(delay_s * (0.5 + self._ctx.random() / 2), min(asked_s, RETRY_AFTER_MOST_S))
+        await self._wait(self._renewed, delay_s)
 
 
 class LocalWatch:
@@ -168,8 +170,8 @@ class LocalWatch:
         changed: called when another process has put or deleted something.
         resume: called when whatever waits should be tried now: another process has made it due or has
             reached the remote.
-        renew: called when that should be over new connections: this device wakes up, or the vault has
-            another remote or token.
+        renew: called when the vault has another remote or token.
+        wake: called when this device was asleep.
         wait: for tests.
     """
 
@@ -180,12 +182,14 @@ class LocalWatch:
         changed: Callable[[], None],
         resume: Callable[[], None],
         renew: Callable[[], None],
+        wake: Callable[[], None],
         wait: Wait = wait_for,
     ) -> None:
         self._ctx = ctx
         self._changed = changed
         self._resume = resume
         self._renew = renew
+        self._wake = wake
         self._wait = wait
 
     async def run(self) -> None:
@@ -197,7 +201,7 @@ class LocalWatch:
             # Not the monotonic clock, which stands still while a Linux machine sleeps.
             now = self._ctx.now()
             if now - looked_at > LOOK_S + ASLEEP_S:
-                self._renew()
+                self._wake()
             looked_at = now
             try:
                 look = partial(_look, before=before, now_ms=self._ctx.now_ms())

@@ -165,6 +165,31 @@ def test_no_token_and_a_wrong_one_leave_nothing_and_say_what_to_give(home: Home,
     assert "--token-file" not in bare("init").ok().out
 
 
+def test_several_vaults_at_a_server_are_named(home: Home, first: Shell, bare: Shell) -> None:
+    token = ("--token-file", str(home.token_file))
+    assert "`syncagent join`" in bare("init", "--remote", home.server.url, *token).failed(1)
+    assert not bare.profile.exists()
+    bare("init", "--remote", f"{home.server.url}/second", *token).ok()
+    third = Shell(bare.home.with_name("third"))
+    line = third("join", "--remote", home.server.url, *token).failed(2)
+    assert "default, second" in line
+    third("join", "--remote", f"{home.server.url}/second", *token).ok()
+    assert third("remote", "show", "--json").ok().document["remote"].endswith("/second")
+
+
+def test_a_token_that_may_only_add_is_enough(home: Home, first: Shell, second: Shell) -> None:
+    with accounts_of(home.data) as accounts:
+        home.write_token(accounts.rotate("alice", is_append_only=True))
+    for shell in (first, second):
+        shell("remote", "set", "--token-file", str(home.token_file)).ok()
+    first("put", "n/a", "-", "--sync", stdin=b"one").ok()
+    first("rm", "n/a").ok()
+    first("key", "recovery").ok()
+    first("sync").ok()
+    second("sync").ok()
+    assert second("ls", "n", "--count").ok().out == "0\n"
+
+
 def test_a_rotated_token_stops_the_sync_until_the_new_one_is_set(home: Home, first: Shell) -> None:
     first("put", "n/a", "-", stdin=b"one").ok()
     home.rotate()

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -11,9 +12,13 @@ from anyio.abc import SocketAttribute, SocketStream
 
 import syncagent
 from syncagent.cache.place import Place, load_place, store_place
+from syncagent.engine.engine import Engine
+from syncagent.engine.gate import TransferGate
 from syncagent.errors import ConfigError, Unauthorized
 from syncagent.places import find_place, open_place
 from syncagent.remote import is_same_server
+from syncagent.remote.base import Remote
+from syncagent.remote.memory import MemoryRemote
 from tests.engine.world import World
 from tests.samples import TOKEN
 
@@ -112,3 +117,48 @@ async def test_files_are_kept_as_absolute_paths_and_empty_is_none(
 async def test_a_vault_without_a_remote_says_so() -> None:
     with pytest.raises(ConfigError, match="no remote"):
         await open_place(Place(""))
+
+
+class Counted(MemoryRemote):
+    """Notes how often it is closed."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self.place = place
+        self.closed = 0
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+async def test_the_remote_in_use_and_the_one_before_stay_open(world: World) -> None:
+    opened: list[Counted] = []
+
+    async def open_counted(place: Place) -> Remote:
+        opened.append(Counted(place))
+        return opened[-1]
+
+    async with world.open("a") as vault:
+        ctx, _ = vault.parts()
+        engine = Engine(ctx, open_counted, TransferGate(4))
+        assert await engine.remote() is await engine.remote() is opened[0]
+        engine.forget_connections()
+        assert await engine.remote() is opened[1]
+        await ctx.cache.write(lambda db: store_place(db, Place("file:///moved")))
+        assert await engine.remote() is await engine.remote() is opened[2]
+        assert opened[2].place == Place("file:///moved")
+        assert [one.closed for one in opened] == [1, 0, 0]
+        await engine.aclose()
+        assert [one.closed for one in opened] == [1, 1, 1]
+
+
+async def test_a_remote_that_was_handed_in_is_used_whatever_the_vault_says(world: World) -> None:
+    remote = Counted(Place(""))
+    async with world.open("a", remote) as vault:
+        ctx, engine = vault.parts()
+        for number in range(4):
+            place = Place(f"file:///{number}")
+            await ctx.cache.write(partial(store_place, place=place))
+            assert await engine.remote() is remote
+        assert remote.closed == 0
+    assert remote.closed == 1

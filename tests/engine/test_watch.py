@@ -9,7 +9,7 @@ import pytest
 
 from syncagent import names
 from syncagent.cache.place import load_place, store_place
-from syncagent.engine.backoff import INTERVAL_FIRST_S, WATCHED_MOST_S
+from syncagent.engine.backoff import INTERVAL_FIRST_S, RETRY_AFTER_MOST_S, WATCHED_MOST_S
 from syncagent.engine.loop import BackgroundSync
 from syncagent.engine.watch import (
     ASLEEP_S,
@@ -21,7 +21,7 @@ from syncagent.engine.watch import (
     LocalWatch,
     RemoteWatch,
 )
-from syncagent.errors import Unreachable, UnsupportedByRemote
+from syncagent.errors import RateLimited, Unreachable, UnsupportedByRemote
 from syncagent.remote.base import Remote
 from syncagent.remote.memory import MemoryRemote
 from syncagent.vault import Vault
@@ -161,6 +161,15 @@ async def test_a_remote_that_does_not_answer_is_asked_ever_less_often(world: Wor
         assert scene.events == ["tell", "tell", "back"]
 
 
+async def test_a_remote_that_asks_for_patience_gets_it(world: World) -> None:
+    async with world.open("a") as vault:
+        scene = Scene(
+            vault, "5", RateLimited("slow", retry_after_s=60.0), RateLimited("x", retry_after_s=1e9)
+        )
+        await scene.run()
+        assert scene.waits == [GATHER_S, 60.0, RETRY_AFTER_MOST_S]
+
+
 async def test_a_remote_that_answers_and_then_drops_every_poll_is_asked_ever_less_often(
     world: World,
 ) -> None:
@@ -216,6 +225,7 @@ class Looks:
             changed=lambda: self.told.append("changed"),
             resume=lambda: self.told.append("resume"),
             renew=lambda: self.told.append("renew"),
+            wake=lambda: self.told.append("wake"),
             wait=self._wait,
         )
 
@@ -288,7 +298,7 @@ async def test_a_jump_of_the_clock_is_a_device_that_wakes_up(world: World) -> No
         looks = Looks(world, vault)
         group.start_soon(looks.watch.run)
         assert await looks.look(LOOK_S + ASLEEP_S) == []
-        assert await looks.look(LOOK_S + ASLEEP_S + 1) == ["renew"]
+        assert await looks.look(LOOK_S + ASLEEP_S + 1) == ["wake"]
         assert await looks.look(-3600) == []
         assert await looks.look() == []
         group.cancel_scope.cancel()
