@@ -7,7 +7,7 @@ made. A vault belongs to one event loop; several processes may open the same.
 import os
 import random as dice
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from syncagent import devices, names, places, slots, state
-from syncagent.cache import meta, queries
+from syncagent.cache import meta, news, queries
 from syncagent.cache.commit import Cache
 from syncagent.cache.db import Database
 from syncagent.cache.place import Place
@@ -33,6 +33,7 @@ from syncagent.engine.loop import BackgroundSync, RoundListener
 from syncagent.engine.records import check_vault
 from syncagent.engine.report import Listener
 from syncagent.errors import ConfigError
+from syncagent.events import Event
 from syncagent.model import (
     ChangePage,
     DeviceId,
@@ -159,6 +160,7 @@ class Vault:
             self._ctx = self._engine = None
             with anyio.move_on_after(10, shield=True):
                 if engine is not None:
+                    await engine.events.aclose()
                     await engine.aclose()
             if ctx is not None:
                 await ctx.cache.aclose()
@@ -245,6 +247,22 @@ class Vault:
                 token.
         """
         return await state.changes(self.parts()[0], since, limit)
+
+    def events(self, *, queue: int = 1000) -> AsyncIterator[Event]:
+        """What happens from this call on: `async for event in vault.events()`; see `syncagent.events`.
+
+        Of blobs everything, whichever way this device learns of it: what is put, deleted, sent and fetched
+        here, what comes from other devices, and what other processes do as soon as this one commits or looks.
+        Of syncs those of this process. It ends when the vault is closed, and costs nothing once nobody
+        holds the iterator. A listener that did not hear what happened asks `changes`.
+
+        Args:
+            queue: most events that wait for a slow listener. Then the oldest are dropped, and `Missed` says
+                how many. Progress is told ten times a second at most, and only the newest waits.
+        """
+        if queue < 1:
+            raise ConfigError(f"a queue has room for one event at least, not {queue}")
+        return self.parts()[1].events.listen(queue)
 
     async def explain(self, namespace: str, blob_id: str) -> Explanation:
         """Why a blob is not in sync, when it is tried next, and what would help; without the remote.
@@ -392,7 +410,7 @@ class Vault:
 
     def _context(self, db: Database) -> Context:
         return Context(
-            cache=Cache(db),
+            cache=Cache(db, news.last_no),
             keys=VaultKeys(RootSecret(db.run(partial(meta.get_bytes, key=meta.ROOT)))),
             profile=self._profile,
             vault=db.run(meta.vault_id),

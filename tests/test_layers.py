@@ -16,12 +16,13 @@ BELOW: dict[str, set[str]] = {
     "files": {"rename"},
     "names": {"errors"},
     "model": {"errors"},
+    "events": {"model", "errors"},
     "config": {"names", "errors"},
     "crypto": {"names", "model", "errors"},
     "cache": {"files", "crypto", "names", "model", "errors", "times"},
     "journal": {"crypto", "names", "model", "errors"},
     "remote": {"files", "crypto", "names", "model", "errors"},
-    "engine": {"cache", "journal", "remote", "files", "crypto", "names", "model", "errors"},
+    "engine": {"events", "cache", "journal", "remote", "files", "crypto", "names", "model", "errors"},
     "upkeep": {"cache", "journal", "remote", "crypto", "names", "model", "errors"},
     "folders": {"cache", "journal", "remote", "crypto", "names", "model", "errors"},
     # The vault is one layer of several files; within it `membership` is the top and `reader` the bottom.
@@ -34,8 +35,8 @@ BELOW: dict[str, set[str]] = {
     "state": {"engine", "cache", "names", "model", "errors"},
     "places": {"engine", "cache", "remote", "model", "errors"},
     "vault": {
-        "namespace", "transaction", "devices", "state", "slots", "places", "engine", "folders", "upkeep",
-        "cache", "journal", "remote", "crypto", "names", "model", "errors",
+        "events", "namespace", "transaction", "devices", "state", "slots", "places", "engine", "folders",
+        "upkeep", "cache", "journal", "remote", "crypto", "names", "model", "errors",
     },
     "membership": {
         "vault", "devices", "places", "engine", "cache", "journal", "remote", "files", "crypto", "names",

@@ -93,8 +93,13 @@ class _Turn:
 class Cache:
     """The cache as coroutines see it: `write` and `read` run operations on the cache thread."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, stamp_of: Callable[[Database], int] | None = None) -> None:
         self._db = db
+        self._stamp_of = stamp_of
+        self.stamp = 0 if stamp_of is None else db.run(stamp_of)
+        """What `stamp_of` gave in the last transaction of ours that was committed."""
+        self.on_commit: Callable[[], None] | None = None
+        """Called on the event loop after operations were run, before their callers go on."""
         self._interactive: deque[_Job] = deque()
         self._background: deque[_Job] = deque()
         self._has_leader = False
@@ -176,6 +181,8 @@ class Cache:
         """On the event loop, once the thread is out of the cache: wake the group and the next leader."""
         for job in turn.jobs:
             job.event.set()
+        if self.on_commit is not None:
+            self.on_commit()
         self._pass_on()
 
     def _pass_on(self) -> None:
@@ -260,7 +267,9 @@ class Cache:
                         job.result = result
                     del ran[len(ran) - len(together) + len(results) :]
                 db.execute("RELEASE operation")
+            stamp = self._stamp(db)
             db.commit()
+            self.stamp = stamp
         except BaseException:
             # Damage, a full disk or a lock: nobody knows whose fault it is, so each runs alone.
             db.reopen()
@@ -274,11 +283,28 @@ class Cache:
     def _run_alone(self, job: _Job) -> None:
         job.error = None
         try:
-            operation = _write if job.writes else _read
+            operation = self._write if job.writes else _read
             job.result = self._db.run(partial(operation, operation=lambda db: _results(db, [job])[0]))
         except BaseException as exc:
             job.error = _as_damage(exc)
         job.done = True
+
+    def _write(self, db: Database, operation: Callable[[Database], T]) -> T:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            result = operation(db)
+            stamp = self._stamp(db)
+            db.commit()
+        except DamagedConnection:
+            raise  # the connection is given up, and the transaction with it
+        except BaseException:
+            db.reopen()  # rolls back, also where a full disk would fail a ROLLBACK
+            raise
+        self.stamp = stamp
+        return result
+
+    def _stamp(self, db: Database) -> int:
+        return 0 if self._stamp_of is None else self._stamp_of(db)
 
 
 def _together(jobs: Sequence[_Job], first: int) -> list[_Job]:
@@ -296,19 +322,6 @@ def _results(db: Database, jobs: Sequence[_Job]) -> Sequence[Any]:
     results: Sequence[Any] = jobs[0].operation(db, [item for job in jobs for item in job.items or ()])
     assert results, "an operation has time for one item at least"
     return results
-
-
-def _write(db: Database, operation: Callable[[Database], T]) -> T:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        result = operation(db)
-        db.commit()
-    except DamagedConnection:
-        raise  # the connection is given up, and the transaction with it
-    except BaseException:
-        db.reopen()  # rolls back, also where a full disk would fail a ROLLBACK
-        raise
-    return result
 
 
 def _read(db: Database, operation: Callable[[Database], T]) -> T:

@@ -1,7 +1,8 @@
 """The log of what has changed in this cache, blob by blob, in the order of its commits.
 
 Triggers write it (`schema.py`), so no code path can forget it, and a row is durable with what it
-tells of. It is of this device and never leaves it. Numbers have no gaps; old rows are
+tells of. It tells an application what to look at again (`changes.py`), and listeners what has happened
+(`engine/broadcast.py`). It is of this device and never leaves it. Numbers have no gaps; old rows are
 dropped, the newest never is.
 """
 
@@ -9,6 +10,7 @@ import enum
 from dataclasses import dataclass
 
 from syncagent.cache.db import Database
+from syncagent.model import VersionId
 
 KEPT = 250_000
 """Rows kept: some 5 MB, and weeks of an eager user's changes."""
@@ -36,6 +38,20 @@ class Position:
     mark: int
 
 
+@dataclass(frozen=True, slots=True)
+class NewsRow:
+    """One entry. The last four are of the version that a blob has moved to, while it is known."""
+
+    no: int
+    kind: NewsKind
+    namespace: str
+    blob_id: str
+    version: VersionId | None
+    size: int
+    is_live: bool
+    is_own: bool
+
+
 def sql_kinds(script: str) -> str:
     """A script in which each `@name` of a kind is its number, and `@mark` a random one."""
     for kind in NewsKind:
@@ -47,6 +63,28 @@ def last(db: Database) -> Position:
     """The newest row."""
     row = db.one("SELECT no, mark FROM news ORDER BY no DESC LIMIT 1")
     return Position(0, 0) if row is None else Position(*row)
+
+
+def last_no(db: Database) -> int:
+    """The number of the newest row."""
+    return int(db.scalar("SELECT max(no) FROM news") or 0)
+
+
+def rows_after(db: Database, number: int, limit: int) -> list[NewsRow]:
+    """Rows behind a number, in order. A version that is known no more is None: others have replaced it."""
+    own = db.scalar("SELECT no FROM device WHERE id = (SELECT value FROM meta WHERE key = 'device_id')")
+    rows = db.all(
+        "SELECT news.no, kind, namespace.name, blob.id, version.id, version.size, version.deleted,"
+        " version.device_no FROM news JOIN blob ON blob.no = news.blob_no"
+        " JOIN namespace ON namespace.no = namespace_no"
+        " LEFT JOIN version ON version.no = news.version_no AND version.blob_no = news.blob_no"
+        " WHERE news.no > ? ORDER BY news.no LIMIT ?",
+        (number, limit),
+    )
+    return [
+        NewsRow(no, NewsKind(kind), name, blob, version, size or 0, is_live=not deleted, is_own=device == own)
+        for no, kind, name, blob, version, size, deleted, device in rows
+    ]
 
 
 def is_known(db: Database, position: Position) -> bool:

@@ -61,7 +61,7 @@ def status(db: Database, *, last_sync: float | None, now: float) -> VaultStatus:
         conflicts=int(db.scalar("SELECT count(*) FROM blob WHERE conflict") or 0),
         last_sync=None if last_sync is None else utc(last_sync * 1000),
         next_attempt=utc(max(waits_until)) if waits_until and reason else None,
-        state=_state(reason),
+        state=state_of(reason),
         todo=meta.find_text(db, meta.SYNC_TODO) or "",
         alarms=tuple(kept.alarm for kept in alarms.load(db)),
         reasons=tuple(([reason] if reason else []) + [f"{count} × {error}" for error, count in errors]),
@@ -85,7 +85,8 @@ def status_counts(db: Database) -> Mapping[str, int]:
     return {SyncStatus(code).name: number for code, number in rows}
 
 
-def _state(reason: str | None) -> SyncState:
+def state_of(reason: str | None) -> SyncState:
+    """What a kept reason of the last sync's failure, or its absence, comes to."""
     if reason is None:
         return SyncState.READY
     return SyncState.BACKING_OFF if issubclass(kind_of(reason), TransientRemoteError) else SyncState.STOPPED

@@ -226,13 +226,12 @@ CREATE TABLE news (
     version_no INTEGER,                        -- the winner that a blob has moved to
     mark INTEGER NOT NULL                      -- random: tells this row from one of a restored cache
 );
-CREATE TRIGGER blob_moved AFTER UPDATE OF winner_no ON blob BEGIN
+CREATE TRIGGER blob_moved AFTER UPDATE OF winner_no, conflict ON blob BEGIN
     INSERT INTO news (blob_no, kind, version_no, mark) VALUES (
         NEW.no, CASE WHEN OLD.winner_no IS NEW.winner_no THEN @other ELSE @moved END, NEW.winner_no, @mark);
-END;
-CREATE TRIGGER blob_disputed AFTER UPDATE OF conflict ON blob WHEN OLD.conflict <> NEW.conflict BEGIN
     INSERT INTO news (blob_no, kind, mark)
-        VALUES (NEW.no, CASE WHEN NEW.conflict THEN @disputed ELSE @settled END, @mark);
+        SELECT NEW.no, CASE WHEN NEW.conflict THEN @disputed ELSE @settled END, @mark
+        WHERE OLD.conflict <> NEW.conflict;
 END;
 CREATE TRIGGER flag_added AFTER INSERT ON flag_tag BEGIN
     INSERT INTO news (blob_no, kind, mark) VALUES (NEW.blob_no, @flagged, @mark);

@@ -9,7 +9,7 @@ One process runs rounds at a time (`cache/lock.py`); `fetch_now` needs no lock.
 
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any
 
@@ -18,15 +18,16 @@ import anyio.to_thread
 
 from syncagent import names
 from syncagent.cache import alarms, blobs, meta, waiting
-from syncagent.cache.db import Database
 from syncagent.cache.lock import SyncLock
 from syncagent.cache.place import Place, load_place
-from syncagent.engine.backoff import STOPPED_S, sync_delay_s
+from syncagent.engine.broadcast import Broadcast
 from syncagent.engine.context import Context
 from syncagent.engine.fetch import Fetcher
 from syncagent.engine.gate import TransferGate
+from syncagent.engine.herald import Herald
 from syncagent.engine.identity import become_new_device
 from syncagent.engine.listing import list_names
+from syncagent.engine.outcome import note_failure, note_success
 from syncagent.engine.own import heal_slots
 from syncagent.engine.publish import OutboxDamaged, ProfileCopied
 from syncagent.engine.pull import pull
@@ -45,10 +46,9 @@ from syncagent.errors import (
     RemoteError,
     RemoteStopped,
     SyncAgentError,
-    TransientRemoteError,
     VaultInUse,
 )
-from syncagent.model import Alarm, DeviceId, SyncReport
+from syncagent.model import Alarm, DeviceId, SyncReport, SyncState
 from syncagent.remote.base import Remote
 
 BARRIER_FIRST_S = 0.02
@@ -80,6 +80,8 @@ class Engine:
         self._place: Place | None = None
         self._remotes: list[Remote] = []
         self._on_change: Callable[[], None] | None = None
+        self.events = Broadcast(ctx.cache)
+        self.herald = Herald(self.events)
         self._arrivals = Arrivals()
         self.lock = SyncLock(ctx.profile.lock)
         self.device: DeviceId | None = None
@@ -175,24 +177,32 @@ class Engine:
     ) -> SyncReport:
         started = time.monotonic()
         tally = Tally()
-        told: tuple[Alarm, ...] = ()
+        listener = self.herald.progress(listener)
         with self.lock.held():
             try:
+                await self.herald.start()
                 try:
-                    await self._run(tally, listener, namespace, does_pull, does_send, does_fetch)
-                except (ProfileCopied, OutboxDamaged) as exc:
-                    await self._become_new_device(exc, tally)
-                    # What our other self has published must be known before anything is published again.
-                    await self._run(tally, listener, namespace, True, does_send, does_fetch)
-            except VaultInUse:
-                raise
+                    try:
+                        await self._run(tally, listener, namespace, does_pull, does_send, does_fetch)
+                    except (ProfileCopied, OutboxDamaged) as exc:
+                        await self._become_new_device(exc, tally)
+                        # What our other self has published must be known before anything is published again.
+                        await self._run(tally, listener, namespace, True, does_send, does_fetch)
+                except VaultInUse:
+                    raise
+                except SyncAgentError as exc:
+                    await self._note_failure(exc, tally)
+                    raise
+                told = await self._note_success(tally)
+                await sweep_leftovers(self._ctx)
             except SyncAgentError as exc:
-                await self._note_failure(exc, tally)
+                await self.herald.fail(exc)
                 raise
-            told = await self._note_success(tally)
-            await sweep_leftovers(self._ctx)
+            except BaseException:
+                self.herald.interrupt()
+                raise
         arrivals, more = self._arrivals.take()
-        return SyncReport(
+        report = SyncReport(
             sent=tally.sent,
             fetched=tally.fetched,
             failed=len(tally.failures),
@@ -205,6 +215,8 @@ class Engine:
             arrivals=arrivals,
             more_arrivals=more,
         )
+        await self.herald.finish(report)
+        return report
 
     async def _become_new_device(self, cause: ProfileCopied | OutboxDamaged, tally: Tally) -> None:
         tally.alarms.append(await become_new_device(self._ctx, await self.remote(), cause))
@@ -276,26 +288,15 @@ class Engine:
         self._place = None
 
     async def _note_failure(self, error: SyncAgentError, tally: Tally) -> None:
-        retry_after_s = error.retry_after_s if isinstance(error, TransientRemoteError) else None
-        operation = partial(
-            _note_failure,
-            reason=f"{type(error).__name__}: {error}",
-            found=tally.alarms,
-            todo=error.todo,
-            is_transient=isinstance(error, TransientRemoteError),
-            now_ms=self._ctx.now_ms(),
-            random=self._ctx.random(),
-            retry_after_s=retry_after_s,
-        )
-        # The caller is about to be told; a disk too full to note it must not hide the first error.
-        with contextlib.suppress(SyncAgentError):
-            await self._ctx.cache.write(operation)
+        failure = await note_failure(self._ctx, error, tally.alarms)
+        if failure.is_new:
+            self.herald.change_state(failure.state, error)
 
     async def _note_success(self, tally: Tally) -> tuple[Alarm, ...]:
-        # Read first: a sync with nothing to do must not write.
-        if await self._ctx.cache.read(partial(_is_noted, found=tally.alarms)):
-            return tuple(dict.fromkeys(tally.alarms))
-        return await self._ctx.cache.write(partial(_note_success, found=tally.alarms))
+        success = await note_success(self._ctx, tally.alarms)
+        if success.is_recovery:
+            self.herald.change_state(SyncState.READY)
+        return success.alarms
 
 
 async def _apart(run: Job, kinds: tuple[type[SyncAgentError], ...], held: list[SyncAgentError]) -> None:
@@ -308,33 +309,3 @@ async def _apart(run: Job, kinds: tuple[type[SyncAgentError], ...], held: list[S
         held.append(exc.cause)
     except kinds as exc:
         held.append(exc)
-
-
-def _note_failure(
-    db: Database,
-    *,
-    reason: str,
-    found: Sequence[Alarm],
-    todo: str,
-    is_transient: bool,
-    now_ms: int,
-    random: float,
-    retry_after_s: float | None,
-) -> None:
-    failures = (meta.find_int(db, meta.SYNC_FAILURES) or 0) + 1
-    delay_s = sync_delay_s(failures, random, retry_after_s) if is_transient else STOPPED_S
-    meta.put(db, meta.SYNC_FAILURES, failures)
-    meta.put(db, meta.NEXT_SYNC_AT, now_ms + int(delay_s * 1000))
-    meta.put(db, meta.SYNC_REASON, reason)
-    meta.put(db, meta.SYNC_TODO, todo)
-    alarms.keep(db, found)
-
-
-def _is_noted(db: Database, found: Sequence[Alarm]) -> bool:
-    return meta.find_text(db, meta.SYNC_REASON) is None and alarms.is_quiet(db, found)
-
-
-def _note_success(db: Database, found: Sequence[Alarm]) -> tuple[Alarm, ...]:
-    for key in (meta.SYNC_FAILURES, meta.NEXT_SYNC_AT, meta.SYNC_REASON, meta.SYNC_TODO):
-        meta.put(db, key, None)
-    return alarms.tell(db, found)

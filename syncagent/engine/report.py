@@ -1,5 +1,6 @@
 """What a running sync has done so far, and who is told about it."""
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -88,10 +89,13 @@ def _arrival(one: Seen) -> BlobArrival | None:
 class Meter:
     """Progress of one half of a sync, told to a listener now and then."""
 
-    def __init__(self, phase: str, listener: Listener | None) -> None:
+    def __init__(
+        self, phase: str, listener: Listener | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._phase = phase
         self._listener = listener
-        self._told_at = 0.0
+        self._clock = clock
+        self._told_at = -math.inf
         self.done = 0
         self.total = 0
         self.done_bytes = 0
@@ -111,11 +115,11 @@ class Meter:
 
     def finish(self) -> None:
         """Tell the last state, however recent the one before."""
-        self._told_at = 0.0
+        self._told_at = -math.inf
         self._tell()
 
     def _tell(self) -> None:
-        if self._listener is None or time.monotonic() - self._told_at < NOTIFY_EVERY_S:
+        if self._listener is None or self._clock() - self._told_at < NOTIFY_EVERY_S:
             return
-        self._told_at = time.monotonic()
+        self._told_at = self._clock()
         self._listener(Progress(self._phase, self.done, self.total, self.done_bytes, self.total_bytes))

@@ -42,7 +42,6 @@ def test_a_fresh_cache_has_the_newest_schema(db: Database) -> None:
         "version_arrived",
         "version_moved",
         "blob_moved",
-        "blob_disputed",
         "blob_dated",
         "flag_added",
         "flag_taken",
