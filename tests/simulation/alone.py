@@ -7,6 +7,7 @@ its seed alone, costs no change of threads, and every await of it is a step that
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import time
@@ -57,7 +58,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
 
 
 class _NumberedTask(asyncio.Task[Any]):
-    """A task that has the same place in a set each time: cancelling goes through a set of them."""
+    """A task that has the same place in a set each time: cancelling goes through sets of them."""
 
     def __init__(self, number: int, coroutine: Coroutine[Any, Any, Any], **options: Any) -> None:
         self._number = number
@@ -65,6 +66,11 @@ class _NumberedTask(asyncio.Task[Any]):
 
     def __hash__(self) -> int:
         return self._number
+
+
+def _number_of_host(scope: anyio.CancelScope) -> int:
+    """The same for cancel scopes: side by side, each is of another task."""
+    return hash(getattr(scope, "_host_task", None))
 
 
 class Alone:
@@ -92,10 +98,20 @@ def alone(seed: int, *, has_threads: bool = False) -> Iterator[Alone]:
     with contextlib.ExitStack() as stack:
         # No argument leads there: a seed for ids and salts is nothing a product should be able to be given.
         stack.enter_context(mock.patch.object(os, "urandom", dice.randbytes))
+        if gc.isenabled():  # what is closed when it is collected must not come at any time
+            gc.disable()
+            stack.callback(gc.enable)
         if not has_threads:
             stack.enter_context(mock.patch.object(anyio.to_thread, "run_sync", _at_once))
             stack.enter_context(mock.patch.object(time, "monotonic", lambda: 0.0))
-        yield Alone(loop, stack.enter_context(asyncio.Runner(loop_factory=lambda: loop)))
+        runner = stack.enter_context(asyncio.Runner(loop_factory=lambda: loop))
+        scope_type = type(runner.run(_a_scope()))
+        stack.enter_context(mock.patch.object(scope_type, "__hash__", _number_of_host))
+        yield Alone(loop, runner)
+
+
+async def _a_scope() -> anyio.CancelScope:
+    return anyio.CancelScope()
 
 
 async def _at_once(

@@ -346,8 +346,7 @@ def play(
         except BaseException as exc:
             exc.add_note(f"to play it again: python -m tests.campaign.machine --seed {seed}")
             raise
-        if played.done["runs"] % 10 == 0:
-            gc.collect()  # contents of megabytes lie in cycles, and few objects make no collection
+        gc.collect()  # contents of megabytes lie in cycles, and none are collected during a run
     return played
 
 
