@@ -23,8 +23,10 @@ from syncagent.remote.base import Remote
 
 POLL_S = 50.0
 """One long poll: shorter than what proxies and NATs usually allow a silent connection."""
-POLL_DEAD_S = 65.0
-"""After so long without an answer nobody is at the other end any more: a NAT has forgotten the connection."""
+POLL_LEAST_S = 12.0
+"""The shortest, where something on the way cuts longer ones off."""
+POLL_DEAD_S = 15.0
+"""So long after its time nobody is at the other end any more: a NAT has forgotten the connection."""
 GATHER_S = 0.2
 """After a change, so that a burst of puts goes out together; and the least time between two long polls."""
 PACE_MOST_S = 5.0
@@ -75,6 +77,7 @@ class RemoteWatch:
         self._renewed = anyio.Event()
         self._vain = 0
         self._failures = 0
+        self._poll_s = POLL_S
         self.is_alive = False
         """Whether the remote is watched: else only a sync finds out what has come."""
 
@@ -129,21 +132,24 @@ class RemoteWatch:
 
             async def ask() -> None:
                 try:
-                    answers.append(await remote.wait_for_change(cursor, POLL_S))
+                    answers.append(await remote.wait_for_change(cursor, self._poll_s))
                 except SyncAgentError as exc:
                     problems.append(exc)
                 group.cancel_scope.cancel()
 
             group.start_soon(ask)
-            await self._wait(self._renewed, POLL_DEAD_S)
+            await self._wait(self._renewed, self._poll_s + POLL_DEAD_S)
             group.cancel_scope.cancel()
-        if problems:
-            raise problems[0]
+        was_long = self._clock() - started > INTERVAL_FIRST_S
+        if was_long:
+            self._vain = self._failures = 0
         if not answers:
-            raise SyncAgentError("the remote's watch is dead")
-        if self._clock() - started > INTERVAL_FIRST_S:
-            self._vain = 0
-        elif answers[0] == cursor:
+            if self._renewed.is_set():
+                self._poll_s = POLL_S
+            elif was_long:  # cut off by what allows no connection to be silent for so long, perhaps
+                self._poll_s = max(self._poll_s / 2, POLL_LEAST_S)
+            raise problems[0] if problems else SyncAgentError("the remote's watch is dead")
+        if answers[0] == cursor and not was_long:
             self._vain += 1
         return answers[0]
 

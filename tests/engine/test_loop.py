@@ -10,7 +10,7 @@ from syncagent import names
 from syncagent.cache.lock import SyncLock
 from syncagent.engine.backoff import STOPPED_S, interval_s
 from syncagent.engine.loop import IN_USE_S, BackgroundSync, RoundListener
-from syncagent.engine.watch import GATHER_S, LOOK_S, POLL_DEAD_S
+from syncagent.engine.watch import GATHER_S, LOOK_S, POLL_DEAD_S, POLL_S
 from syncagent.errors import (
     ConfigError,
     QuotaExceeded,
@@ -48,7 +48,7 @@ class Waits:
     async def __call__(self, event: anyio.Event, seconds: float) -> bool:
         if seconds == GATHER_S:
             return False
-        if seconds in (LOOK_S, POLL_DEAD_S):
+        if seconds in (LOOK_S, POLL_S + POLL_DEAD_S):
             await anyio.sleep_forever()
         self.seconds.append(round(seconds, 3))
         if not self.steps:
@@ -130,7 +130,7 @@ async def test_a_change_during_a_sync_is_not_missed(world: World) -> None:
         async def wait(event: anyio.Event, seconds: float) -> bool:
             if seconds == GATHER_S:
                 return False
-            if seconds in (LOOK_S, POLL_DEAD_S):
+            if seconds in (LOOK_S, POLL_S + POLL_DEAD_S):
                 await anyio.sleep_forever()
             seen.append(event.is_set())
             if len(seen) == 2:

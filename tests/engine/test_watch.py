@@ -17,6 +17,7 @@ from syncagent.engine.watch import (
     LOOK_S,
     PACE_MOST_S,
     POLL_DEAD_S,
+    POLL_LEAST_S,
     POLL_S,
     LocalWatch,
     RemoteWatch,
@@ -29,6 +30,9 @@ from tests.engine.world import LedRemote, World, statuses
 
 pytestmark = pytest.mark.anyio
 
+DEAD_S = POLL_S + POLL_DEAD_S
+POLLS = [POLL_S, POLL_S / 2, POLL_S / 4, POLL_LEAST_S]
+GUARDS = {seconds + POLL_DEAD_S for seconds in POLLS}
 Answer = Callable[[], Awaitable[str]]
 
 
@@ -39,9 +43,10 @@ class Polled(MemoryRemote):
         super().__init__()
         self.answers = list(answers)
         self.cursors: list[str | None] = []
+        self.timeouts: list[float] = []
 
     async def wait_for_change(self, cursor: str | None, timeout_s: float) -> str:
-        assert timeout_s == POLL_S
+        self.timeouts.append(timeout_s)
         self.cursors.append(cursor)
         await anyio.lowlevel.checkpoint()
         if not self.answers:
@@ -76,7 +81,7 @@ class Scene:
         return self.remote
 
     async def _wait(self, event: anyio.Event, seconds: float) -> bool:
-        if seconds != POLL_DEAD_S:
+        if seconds not in GUARDS:
             self.waits.append(round(seconds, 3))
             await anyio.lowlevel.checkpoint()
         elif not self.dead or self.remote.answers:
@@ -180,6 +185,30 @@ async def test_a_remote_that_answers_and_then_drops_every_poll_is_asked_ever_les
         waits = [wait for wait in scene.waits if wait != GATHER_S]
         # A poll that was answered ends the series.
         assert waits == [1.5, 3.0, 6.0, 12.0, 24.0, 1.5]
+
+
+async def test_polls_become_shorter_where_something_cuts_long_ones_off(world: World) -> None:
+    async with world.open("a") as vault:
+
+        async def cut_off() -> str:
+            scene.seconds += INTERVAL_FIRST_S + 1
+            raise Unreachable("504")
+
+        answers: list[str | Answer] = [cut_off, "5"] * 4
+        scene = Scene(vault, "5", *answers, "5")
+        async with anyio.create_task_group() as group:
+            group.start_soon(scene.watch.run)
+            await anyio.wait_all_tasks_blocked()
+            asked = zip(scene.remote.timeouts, scene.remote.cursors, strict=True)
+            polls = [seconds for seconds, cursor in asked if cursor is not None]
+            assert polls == [*POLLS, POLL_LEAST_S, POLL_LEAST_S]
+            assert scene.waits.count(1.5) == 4  # each was cut off after a while: no reason to stay away
+            # Another network may have nothing of that kind.
+            scene.remote.answers.append("5")
+            scene.watch.renew()
+            await anyio.wait_all_tasks_blocked()
+            assert scene.remote.timeouts[-1] == POLL_S
+            group.cancel_scope.cancel()
 
 
 async def test_a_renewed_watch_asks_anew_at_once(world: World) -> None:
@@ -356,7 +385,7 @@ async def test_with_a_watch_the_interval_grows_to_minutes_and_waking_up_syncs_at
                 if len(looks) > 1:
                     await anyio.sleep_forever()
                 world.clock.now += 3600
-            elif wanted == POLL_DEAD_S:
+            elif wanted == DEAD_S:
                 await event.wait()
             elif wanted == GATHER_S:
                 await anyio.lowlevel.checkpoint()
@@ -387,7 +416,7 @@ async def test_a_remote_that_tells_the_truth_is_asked_again_quickly_however_ofte
     pauses: list[float] = []
 
     async def wait(event: anyio.Event, wanted: float) -> bool:
-        if wanted in (LOOK_S, POLL_DEAD_S):
+        if wanted in (LOOK_S, DEAD_S):
             await anyio.sleep_forever()
         if wanted >= INTERVAL_FIRST_S:
             await event.wait()
