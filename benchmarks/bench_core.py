@@ -42,10 +42,10 @@ async def measure(arguments: argparse.Namespace) -> Report:
     for _ in range(arguments.runs):
         with tempfile.TemporaryDirectory() as name:
             if arguments.small:
-                small.append(await small_run(arguments.small, _new_folder(name, "small")))
-                puts.append(await durable_puts(arguments.small, _new_folder(name, "durable")))
+                small.append(await small_run(arguments.small, new_folder(name, "small")))
+                puts.append(await durable_puts(arguments.small, new_folder(name, "durable")))
             if arguments.large:
-                folder = _new_folder(name, "large")
+                folder = new_folder(name, "large")
                 large.append(await large_run(arguments.large, arguments.large_mib, folder))
     return Report(
         format=FORMAT,
@@ -66,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         asked.json.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
 
 
-def _new_folder(parent: str, name: str) -> Path:
+def new_folder(parent: str, name: str) -> Path:
+    """An empty one."""
     folder = Path(parent, name)
     folder.mkdir()
     return folder

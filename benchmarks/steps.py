@@ -46,8 +46,8 @@ class LoadRun:
 
 async def small_run(count: int, folder: Path) -> LoadRun:
     """Every step with small blobs; a third device joins at the end."""
-    load = _small_load(count, folder)
-    stopwatch = _Stopwatch(load, folder)
+    load = small_load(count, folder)
+    stopwatch = Stopwatch(load, folder)
     await _both_ways(load, folder, stopwatch)
     # A device that joins only now reads all journals while it joins, and has the content left to fetch.
     await stopwatch.measure("join", partial(join, folder / "c", folder / "remote"))
@@ -61,8 +61,8 @@ async def small_run(count: int, folder: Path) -> LoadRun:
 
 async def large_run(count: int, size_mib: int, folder: Path) -> LoadRun:
     """Every step with large blobs, which are read from files and at last written to files."""
-    load = _large_load(count, size_mib, folder)
-    stopwatch = _Stopwatch(load, folder)
+    load = large_load(count, size_mib, folder)
+    stopwatch = Stopwatch(load, folder)
     await _both_ways(load, folder, stopwatch)
     target = folder / "read"
     target.mkdir()
@@ -76,7 +76,7 @@ async def large_run(count: int, size_mib: int, folder: Path) -> LoadRun:
 
 
 @dataclass(frozen=True, slots=True)
-class _Load:
+class Load:
     """The blobs, and files that together hold the same bytes, for the floor."""
 
     blobs: Sequence[tuple[str, bytes | Path]]
@@ -88,15 +88,15 @@ class _Load:
         return [blob_id for blob_id, _ in self.blobs]
 
 
-def _small_load(count: int, folder: Path) -> _Load:
+def small_load(count: int, folder: Path) -> Load:
     """Text-like blobs with a median of 4 KiB, from memory."""
     blobs = text_blobs(count)
     source = folder / "source"
     source.write_bytes(b"".join(content for _, content in blobs))
-    return _Load(blobs, [source], source.stat().st_size)
+    return Load(blobs, [source], source.stat().st_size)
 
 
-def _large_load(count: int, size_mib: int, folder: Path) -> _Load:
+def large_load(count: int, size_mib: int, folder: Path) -> Load:
     """Files of bytes that do not compress."""
     sources = []
     for number in range(count):
@@ -105,10 +105,10 @@ def _large_load(count: int, size_mib: int, folder: Path) -> _Load:
         with sources[-1].open("wb") as file:
             for _ in range(size_mib):
                 file.write(dice.randbytes(MIB))
-    return _Load([(f"large-{path.name}", path) for path in sources], sources, count * size_mib * MIB)
+    return Load([(f"large-{path.name}", path) for path in sources], sources, count * size_mib * MIB)
 
 
-async def _both_ways(load: _Load, folder: Path, stopwatch: "_Stopwatch") -> None:
+async def _both_ways(load: Load, folder: Path, stopwatch: "Stopwatch") -> None:
     """Put and sent by one device, fetched by another that had joined before there was anything."""
     await make_vault(folder / "a", folder / "remote")
     await join(folder / "b", folder / "remote")
@@ -153,16 +153,17 @@ async def _read_into(folder: Path, namespace: syncagent.Namespace, ids: Sequence
             await anyio.to_thread.run_sync(os.fsync, file.wrapped.fileno())
 
 
-class _Stopwatch:
+class Stopwatch:
     """Times steps one after another; the floor is measured before each, its median stands beside all."""
 
-    def __init__(self, load: _Load, folder: Path) -> None:
+    def __init__(self, load: Load, folder: Path) -> None:
         self._load = load
         self._folder = folder
         self._floors: list[float] = []
         self._steps: list[Step] = []
 
     async def measure(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
+        """What the work gives; how long it took is a step of the run."""
         settle()
         self._floors.append(floor_seconds(self._load.sources, self._folder))
         settle()
@@ -171,6 +172,7 @@ class _Stopwatch:
         return done.result
 
     def run(self) -> LoadRun:
+        """All steps so far."""
         least = statistics.median(self._floors)
         steps = [replace(step, floor_seconds=least) for step in self._steps]
         return LoadRun(len(self._load.blobs), self._load.size_bytes, steps)

@@ -34,50 +34,50 @@ def tables(report: Report) -> str:
 
 def _load(kind: str, load: LoadFigures) -> str:
     floor = load.steps[0].floor_seconds
-    title = f"{load.blobs:,} {kind}, {load.size_bytes / 1e6:,.0f} MB; floor {_spread(floor)} s"
+    title = f"{load.blobs:,} {kind}, {load.size_bytes / 1e6:,.0f} MB; floor {spread_text(floor)} s"
     heads = ["step", "s", "blobs/s", "MB/s", "x floor", "aim", "reached", "stall ms", _STALLS]
     rows = [
         [
             step.step,
-            _spread(step.seconds),
-            _median(step.blobs_per_s),
-            _median(step.mb_per_s),
-            _spread(step.ratio),
+            spread_text(step.seconds),
+            median_text(step.blobs_per_s),
+            median_text(step.mb_per_s),
+            spread_text(step.ratio),
             step.aim.text if step.aim else "",
-            _reached(step.aim),
+            reached_text(step.aim),
             f"{step.longest_stall_ms.max:.1f}",
-            _reached(step.stall_aim),
+            reached_text(step.stall_aim),
         ]
         for step in load.steps
     ]
-    return f"{title}\n\n{_table(heads, rows)}"
+    return f"{title}\n\n{table(heads, rows)}"
 
 
 def _durable(figures: Sequence[PutFigure]) -> str:
-    title = f"Durable put; commit {_spread(figures[0].commit_ms)} ms"
+    title = f"Durable put; commit {spread_text(figures[0].commit_ms)} ms"
     heads = ["beside", "puts", "median ms", "p99 ms", "x commit", "aim", "reached", "stall ms", _STALLS]
     rows = [
         [
             figure.beside,
             f"{figure.puts.median:,.0f}",
-            _spread(figure.median_ms),
-            _spread(figure.p99_ms),
-            _spread(figure.ratio),
+            spread_text(figure.median_ms),
+            spread_text(figure.p99_ms),
+            spread_text(figure.ratio),
             figure.aim.text if figure.aim else "",
-            _reached(figure.aim),
+            reached_text(figure.aim),
             f"{figure.longest_stall_ms.max:.1f}",
-            _reached(figure.stall_aim),
+            reached_text(figure.stall_aim),
         ]
         for figure in figures
     ]
-    return f"{title}\n\n{_table(heads, rows)}"
+    return f"{title}\n\n{table(heads, rows)}"
 
 
-def _median(spread: Spread) -> str:
+def median_text(spread: Spread) -> str:
     return f"{spread.median:,.{_digits(spread.median)}f}"
 
 
-def _spread(spread: Spread) -> str:
+def spread_text(spread: Spread) -> str:
     """The median to three digits, and how far the runs were apart."""
     digits = _digits(spread.median)
     median, low, high = (f"{value:,.{digits}f}" for value in (spread.median, spread.min, spread.max))
@@ -89,11 +89,11 @@ def _digits(value: float) -> int:
     return 3 if value <= 0 else max(0, min(3, 2 - math.floor(math.log10(value))))
 
 
-def _reached(aim: Aim | None) -> str:
+def reached_text(aim: Aim | None) -> str:
     return "" if aim is None else "yes" if aim.reached else "**no**"
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table that is aligned as text too: the first column to the left, the others to the right."""
     widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(len(heads))]
 
