@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bench_core
+from benchmarks import bench_core, bench_http
 from benchmarks.durable import Puts
 from benchmarks.figures import large_figures, put_figures, small_figures
 from benchmarks.heartbeat import Heartbeat, timed
@@ -59,6 +59,25 @@ def test_a_load_that_is_not_asked_for_is_left_out(tmp_path: Path) -> None:
     bench_core.main(["--small", "0", "--large", "1", "--large-mib", "1", "--json", str(path)])
     found = json.loads(path.read_text(encoding="utf-8"))
     assert (found["small"], found["durable_put"], found["large"]["blobs"]) == (None, None, 1)
+
+
+def test_http_is_measured_with_and_without_a_delay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "figures.json"
+    bench_http.main(["--small", "50", "--large", "1", "--large-mib", "1", "--json", str(path)])
+    found = json.loads(path.read_text(encoding="utf-8"))
+    small, large = found["small"]["steps"], found["large"]["steps"]
+    ways = ["send", "fetch", "no-op sync"]
+    assert [step["step"] for step in small] == ways + [f"{way}, 50 ms added" for way in ways]
+    assert [step["step"] for step in large] == ways
+    for step in small + large:
+        assert 3 < step["requests"] < 20
+        assert (step["of_plain"] is None) == step["step"].startswith("no-op")
+    assert [step["step"] for step in small if step["aim"]] == ["send", "fetch", "send, 50 ms added"]
+    assert [step["aim"]["text"] for step in large if step["aim"]] == ["80% of plain"] * 2
+    assert found["small"]["plain_put_seconds"]["min"] > 0
+    assert capsys.readouterr().out.count("| 80% of plain |") == 2
 
 
 def _run(name: str, seconds: float, stall_ms: float = 0) -> LoadRun:
@@ -128,7 +147,7 @@ async def test_work_that_never_lets_go_of_the_event_loop_is_seen() -> None:
 
 def test_the_commands_of_the_document_are_ones_the_benchmark_takes() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
-    commands = re.findall(r"-m benchmarks\.bench_core\b([^\n`]*)", text)
-    assert commands
+    commands = re.findall(r"-m benchmarks\.bench_(?:core|http)\b([^\n`]*)", text)
+    assert len(commands) > 3
     for command in commands:
         bench_core.parser().parse_args(shlex.split(command))

@@ -59,6 +59,7 @@ HOMES = {
     "cryptography": "crypto/",
     "zstandard": "crypto/",
     "httpx": "remote/http/client.py",
+    "httpcore": "remote/http/",
     "click": "cli/",
     "rich": "cli/",
     "sqlite3": "server/accounts.py",

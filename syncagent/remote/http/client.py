@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 
 import anyio.to_thread
+import httpcore
 import httpx
 
 from syncagent import __version__
@@ -29,6 +30,7 @@ from syncagent.remote.base import Body, body_size, read_pieces
 from syncagent.remote.http.address import Address
 from syncagent.remote.http.answers import MAX_PROBLEM_BYTES, Answer, quoted
 from syncagent.remote.http.tls import certificate_trouble, tls_context
+from syncagent.remote.http.wide import WideBackend
 
 MAX_CONNECTIONS = 16
 """Eight transfers, a long poll, and some calls of commands beside them: none waits for another."""
@@ -320,7 +322,7 @@ def _transport(context: ssl.SSLContext, proxy: str | None) -> httpx.AsyncHTTPTra
     try:
         if proxy and urllib.parse.urlsplit(proxy).port == 0:  # what has none that can be raises ValueError
             raise ValueError("no port")
-        return httpx.AsyncHTTPTransport(
+        transport = httpx.AsyncHTTPTransport(
             verify=context, trust_env=False, http2=False, limits=limits, proxy=proxy
         )
     except (ValueError, ImportError, httpx.InvalidURL) as error:
@@ -329,3 +331,8 @@ def _transport(context: ssl.SSLContext, proxy: str | None) -> httpx.AsyncHTTPTra
             "the proxy that the environment names cannot be used",
             todo="check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY, or add the server to NO_PROXY",
         ) from error
+    # The pool takes a backend, and httpx has no argument for it. Without, all is as before but slower.
+    pool = getattr(transport, "_pool", None)
+    if isinstance(backend := getattr(pool, "_network_backend", None), httpcore.AsyncNetworkBackend):
+        setattr(pool, "_network_backend", WideBackend(backend))  # noqa: B010 - the pool is private
+    return transport

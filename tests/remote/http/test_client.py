@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anyio
 import anyio.abc
+import httpcore
 import httpx
 import pytest
 
@@ -25,6 +26,7 @@ from syncagent.remote.base import FileSlice
 from syncagent.remote.http.address import read_address
 from syncagent.remote.http.client import MAX_CONNECTIONS, MEANINGS, HttpClient, environment_proxy, translated
 from syncagent.remote.http.remote import HttpRemote
+from syncagent.remote.http.wide import READ_BYTES, WideBackend
 from syncagent.remote.retry import RetryRemote
 from tests.remote.http.sockets import Request, ok, opened, saying, serving
 
@@ -352,6 +354,36 @@ def clear(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in PROXIES:
         monkeypatch.delenv(variable, raising=False)
         monkeypatch.delenv(variable.lower(), raising=False)
+
+
+class FakeNetwork(httpcore.AsyncNetworkBackend):
+    """Connections on which every read gives how much was asked for, as text."""
+
+    async def connect_tcp(self, *args: object, **kwargs: object) -> httpcore.AsyncNetworkStream:
+        class Stream(httpcore.AsyncNetworkStream):
+            async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+                return b"%d" % max_bytes
+
+            async def start_tls(self, *args: object, **kwargs: object) -> httpcore.AsyncNetworkStream:
+                return self
+
+        return Stream()
+
+
+async def test_much_is_read_at_a_time() -> None:
+    stream = await WideBackend(FakeNetwork()).connect_tcp("host", 1)
+    encrypted = await stream.start_tls(ssl.create_default_context())
+    for one in (stream, encrypted):
+        assert await one.read(1 << 16) == b"%d" % READ_BYTES
+        assert await one.read(1 << 24) == b"%d" % (1 << 24)
+
+
+async def test_connections_are_made_by_the_backend_that_reads_much() -> None:
+    """What httpx calls its parts is its own: should they be called otherwise, reads are small again."""
+    remote = await open_remote("http://localhost/notes", retry=False)
+    transport = vars(remote)["_client"]._transport
+    assert isinstance(transport._pool._network_backend, WideBackend)
+    await remote.aclose()
 
 
 async def test_the_client_takes_any_transport() -> None:
