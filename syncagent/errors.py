@@ -4,7 +4,8 @@
     ├── InvalidName · LimitExceeded · ConfigError          what was asked for cannot be
     ├── VaultExists · VaultNotFound · VaultInUse
     ├── WrongVault · WrongPassphrase · TooNew
-    ├── BlobExists · BlobNotFound · BlobNotHere            one blob
+    ├── BlobExists · BlobNotHere · BlobNotFound            one blob
+    │   ├── VersionNotFound
     ├── VersionConflict · ContentMismatch · SourceChanged
     ├── TokenExpired                                       a list of changes
     ├── CacheDamaged · CacheFull                           this device's disk
@@ -115,6 +116,13 @@ class BlobNotFound(SyncAgentError):
     """No live blob has this id on this device."""
 
     default_todo = "`syncagent sync` fetches what other devices have put"
+
+
+class VersionNotFound(BlobNotFound):
+    """The blob is known, the version asked for is not: never put, folded before it was sent, or pruned."""
+
+    default_safe = "the present version is untouched"
+    default_todo = "`syncagent history` lists those that are known"
 
 
 class BlobNotHere(SyncAgentError):

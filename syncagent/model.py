@@ -230,6 +230,39 @@ class FlagsResult:
 
 
 @dataclass(frozen=True, slots=True)
+class VersionInfo:
+    """A version as its blob's history shows it: `device` wrote it at `changed_at`.
+
+    `is_current` is the version that `get` gives, `is_head` one that no other replaces; `is_here` tells
+    whether its content is on this device. `metadata` is None where it cannot be read.
+    """
+
+    id: str
+    device: str
+    device_id: str
+    changed_at: datetime.datetime
+    size: int
+    metadata: Metadata | None = field(repr=False)
+    deleted: bool
+    is_here: bool
+    is_current: bool
+    is_head: bool
+    tags: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.id
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A blob with versions of which none replaces the other: the one that `get` gives comes first."""
+
+    namespace: str
+    id: str
+    versions: tuple[VersionInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CreatedVault:
     """A new vault. `recovery_code` opens it without the passphrase and is shown only here."""
 

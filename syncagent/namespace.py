@@ -1,9 +1,9 @@
 """A namespace of an open vault, as its users see it. What its calls do is in `blobs/`, a file a subject:
-`writing.py`, `reading.py`, `listing.py`, `marking.py`."""
+`writing.py`, `reading.py`, `listing.py`, `marking.py`, `versions.py`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from syncagent.blobs import listing, marking, reading, writing
+from syncagent.blobs import listing, marking, reading, versions, writing
 from syncagent.blobs.inside import Inside
 from syncagent.blobs.reading import OpenBlob
 from syncagent.blobs.writing import Request, checked_put
@@ -15,12 +15,14 @@ from syncagent.model import (
     DEFAULT_PRIORITY,
     Blob,
     BlobPage,
+    Conflict,
     FlagsResult,
     GetResult,
     MetadataValue,
     PutResult,
     SyncStatus,
     Version,
+    VersionInfo,
 )
 
 
@@ -104,24 +106,31 @@ class Namespace:
         requests = [Request(item[0], item[1], item[2] if len(item) > 2 else {}) for item in blobs]
         return await writing.put_many(self._inside, requests, replace=replace)
 
-    async def get(self, blob_id: str) -> Blob:
+    async def get(self, blob_id: str, *, version: Version | VersionInfo | str | None = None) -> Blob:
         """A blob with its content in memory: local if it is here, else fetched and kept.
+
+        Args:
+            blob_id: the blob.
+            version: another version than the present one: its id or at least 8 digits of it, `~1` for the one
+                before (`~2`, …), or a tag's name. A deleted blob's versions can be had too.
 
         Raises:
             BlobNotFound: no live blob has this id on this device.
+            VersionNotFound: it has no such version here, or that is a deletion.
+            InvalidName: the version's name is ambiguous, or cannot be one.
             BlobNotHere: the content is not here and cannot be fetched now; `available` is what is.
             CacheDamaged: the local copy does not verify and no other could be had.
             Tampered, Truncated: the remote's copy does not verify and no other could be had.
         """
-        return await reading.get_one(self._inside, blob_id)
+        return await reading.get_one(self._inside, blob_id, None if version is None else str(version))
 
     async def get_many(self, blob_ids: Sequence[str]) -> list[GetResult]:
         """Many blobs, each as `get` gives it, in the order asked for; what failed says why."""
         return await reading.get_many(self._inside, blob_ids)
 
-    def open(self, blob_id: str) -> OpenBlob:
+    def open(self, blob_id: str, *, version: Version | VersionInfo | str | None = None) -> OpenBlob:
         """Streams a blob: `async with notes.open(id) as reader`, see `BlobReader`; raises as `get` does."""
-        return OpenBlob(self._inside, blob_id)
+        return OpenBlob(self._inside, blob_id, None if version is None else str(version))
 
     async def delete(self, blob_id: str) -> Version:
         """Delete a blob here at once, and everywhere by the next syncs; the tombstone.
@@ -130,6 +139,86 @@ class Namespace:
             BlobNotFound: no live blob has this id on this device.
         """
         return await writing.delete_one(self._inside, blob_id)
+
+    async def history(
+        self, blob_id: str, *, before: Version | VersionInfo | str | None = None, limit: int = 100
+    ) -> list[VersionInfo]:
+        """The versions of a blob that this device knows, newest first, also of a deleted one.
+
+        A version that was replaced before it was sent is dropped (folded), and is not among them.
+
+        Args:
+            blob_id: the blob.
+            before: only those that come after this one in the list, for the next page.
+            limit: most versions, 1 to 1,000.
+
+        Raises:
+            BlobNotFound: this device knows no blob of this id.
+            VersionNotFound, InvalidName: `before` is none of its versions.
+        """
+        return await versions.list_versions(
+            self._inside, blob_id, None if before is None else str(before), limit
+        )
+
+    async def conflicts(self) -> list[Conflict]:
+        """Every blob of which two devices have put different versions, neither knowing the other's.
+
+        All devices that have heard of both show the same, and `get` gives the first version everywhere.
+        """
+        return await versions.list_conflicts(self._inside)
+
+    async def resolve(
+        self,
+        blob_id: str,
+        data: Source | None = None,
+        *,
+        version: Version | VersionInfo | str | None = None,
+        metadata: Mapping[str, MetadataValue] | None = None,
+        seen: Conflict | None = None,
+    ) -> Version:
+        """End a conflict by content, or by one of its versions; everywhere, as soon as others hear of it.
+
+        The versions that it replaces stay in the history. Deleting the blob ends a conflict too.
+
+        Args:
+            blob_id: the blob.
+            data: what is to stand, as for `put`; or
+            version: the version whose content is to stand, as for `get`.
+            metadata: what is to stand; by default that of `version`, or of the present one.
+            seen: what `conflicts` gave. A version that has come since stays, and in conflict; without it,
+                it is replaced unseen.
+
+        Raises:
+            VersionConflict: the blob is not in conflict any more: nothing was stored.
+            BlobNotFound, VersionNotFound, InvalidName: there is no such blob or version.
+            ConfigError, SourceChanged, CacheFull and others: as for `put`.
+        """
+        return await versions.resolve(
+            self._inside, blob_id, data, version=version, metadata=metadata, seen=seen
+        )
+
+    async def set_metadata(
+        self,
+        blob_id: str,
+        metadata: Mapping[str, MetadataValue],
+        *,
+        if_version: Version | VersionInfo | str | None = None,
+    ) -> Version:
+        """Let a blob have other metadata and the same content, which is neither read nor sent again.
+
+        Works where the content is not on this device. The same metadata is no new version. A conflict stays.
+
+        Args:
+            blob_id: the blob.
+            metadata: all of it: what is not named is gone.
+            if_version: only if this is the present version; as for `get`.
+
+        Raises:
+            BlobNotFound: no live blob has this id on this device.
+            VersionConflict: the present version is another.
+            ConfigError, LimitExceeded: the metadata cannot be stored.
+        """
+        return await versions.set_metadata(self._inside, blob_id, metadata, if_version)
 
     async def get_flags(self, blob_id: str) -> frozenset[str]:
         """The flags of a blob, as far as this device has heard.

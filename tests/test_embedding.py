@@ -1,5 +1,7 @@
 """What docs/embedding.md shows is run, and prints what it says; an ellipsis stands for anything on a line."""
 
+import contextlib
+import inspect
 import re
 from pathlib import Path
 
@@ -25,8 +27,12 @@ def test_an_example_prints_what_stands_below_it(
     async def main() -> None:
         home, remote = tmp_path / "home", f"file://{tmp_path}/remote"
         await syncagent.create_vault(home, remote=remote, passphrase="correct horse", kdf=syncagent.FLOOR_KDF)
-        async with syncagent.open_vault(home, passphrase="correct horse") as vault:
-            await example(vault)
+        vaults = [syncagent.open_vault(home, passphrase="correct horse")]
+        if len(inspect.signature(example).parameters) == 2:
+            await syncagent.join_vault(tmp_path / "other", remote=remote, passphrase="correct horse")
+            vaults.append(syncagent.open_vault(tmp_path / "other", passphrase="correct horse"))
+        async with contextlib.AsyncExitStack() as stack:
+            await example(*[await stack.enter_async_context(vault) for vault in vaults])
 
     anyio.run(main)
     printed = capsys.readouterr().out

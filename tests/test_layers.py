@@ -22,7 +22,9 @@ BELOW: dict[str, set[str]] = {
     "cache": {"files", "crypto", "names", "model", "errors", "times"},
     "journal": {"crypto", "names", "model", "errors"},
     "remote": {"files", "crypto", "names", "model", "errors"},
-    "engine": {"events", "cache", "journal", "remote", "files", "crypto", "names", "model", "errors"},
+    "engine": {
+        "events", "cache", "journal", "remote", "files", "crypto", "names", "model", "errors", "times",
+    },
     "upkeep": {"cache", "journal", "remote", "crypto", "names", "model", "errors"},
     "folders": {"cache", "journal", "remote", "crypto", "names", "model", "errors"},
     # The vault is one layer of several files; within it `membership` is the top and `reader` the bottom.

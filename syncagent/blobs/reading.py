@@ -8,8 +8,9 @@ from syncagent.blobs.inside import Inside
 from syncagent.cache.chunks import batched
 from syncagent.cache.db import Database
 from syncagent.engine import read
+from syncagent.engine.history import Name
 from syncagent.engine.many import find_some
-from syncagent.engine.read import Found
+from syncagent.engine.read import Found, Wanted
 from syncagent.errors import (
     BlobNotHere,
     CacheDamaged,
@@ -29,20 +30,21 @@ _GET_AT_ONCE = 64
 class OpenBlob:
     """The async context manager that `Namespace.open` returns."""
 
-    def __init__(self, inside: Inside, blob_id: str) -> None:
+    def __init__(self, inside: Inside, blob_id: str, version: str | None) -> None:
         self._inside = inside
         self._blob_id = blob_id
+        self._version = version
 
     async def __aenter__(self) -> BlobReader:
-        return _reader(self._inside, await _find(self._inside, self._blob_id))
+        return _reader(self._inside, await _find(self._inside, self._blob_id, self._version))
 
     async def __aexit__(self, *exc: object) -> None:
         return None
 
 
-async def get_one(inside: Inside, blob_id: str) -> Blob:
+async def get_one(inside: Inside, blob_id: str, version: str | None = None) -> Blob:
     """One blob with its content; see `Namespace.get`."""
-    found = await _find(inside, blob_id)
+    found = await _find(inside, blob_id, version)
     data = found.data
     if data is None:
         data = await _reader(inside, found).read_range(0, found.version.size)
@@ -53,9 +55,14 @@ async def get_many(inside: Inside, blob_ids: Sequence[str]) -> list[GetResult]:
     """Many blobs; see `Namespace.get_many`."""
     results: list[GetResult] = []
     for part in batched(blob_ids, _GET_AT_ONCE):
-        several = await inside.ctx.cache.read(
-            partial(find_some, namespace=inside.name, ids=part, source=inside.source())
+        find = partial(
+            find_some,
+            namespace=inside.name,
+            ids=part,
+            source=inside.source(),
+            now_ms=inside.ctx.now_ms(),
         )
+        several = await inside.ctx.cache.read(find)
         for blob_id, one in zip(part, several, strict=True):
             if isinstance(one, Found) and one.data is not None:
                 results.append(GetResult(blob_id, _blob(blob_id, one.version, one.data)))
@@ -70,19 +77,19 @@ async def get_many(inside: Inside, blob_ids: Sequence[str]) -> list[GetResult]:
 async def exists(inside: Inside, blob_id: str) -> bool:
     """Whether there is a live blob; see `Namespace.exists`."""
     names.check_blob_id(blob_id)
-    return await inside.ctx.cache.read(partial(_exists, namespace=inside.name, blob_id=blob_id))
+    wanted = Wanted(Name(inside.name, blob_id), inside.ctx.now_ms())
+    return await inside.ctx.cache.read(partial(_exists, wanted=wanted))
 
 
-async def _find(inside: Inside, blob_id: str) -> Found:
-    """The winning version with its content on this device, fetched if need be."""
-    names.check_blob_id(blob_id)
+async def _find(inside: Inside, blob_id: str, version: str | None) -> Found:
+    """The version that is wanted with its content on this device, fetched if need be."""
+    wanted = Wanted(Name(inside.name, names.check_blob_id(blob_id)), inside.ctx.now_ms(), version)
     cache = inside.ctx.cache
-    find = partial(read.find, namespace=inside.name, blob_id=blob_id, source=inside.source())
+    find = partial(read.find, wanted=wanted, source=inside.source())
     try:
         found = await cache.read(find)
     except CacheDamaged as damage:
-        version_no = await cache.read(partial(read.winner_no, namespace=inside.name, blob_id=blob_id))
-        await _heal(inside, version_no, damage)
+        await _heal(inside, await cache.read(partial(read.wanted_no, wanted=wanted)), damage)
         found = await cache.read(find)
     if not found.is_here:
         await _fetch(inside, blob_id, found.version_no)
@@ -94,10 +101,8 @@ def _reader(inside: Inside, found: Found) -> BlobReader:
     return BlobReader(inside.ctx, found.version, partial(_heal, inside, found.version_no), found.data)
 
 
-async def _heal(inside: Inside, version_no: int | None, damage: CacheDamaged) -> None:
+async def _heal(inside: Inside, version_no: int, damage: CacheDamaged) -> None:
     """Content that does not verify is fetched again where the remote has it; else the damage stands."""
-    if version_no is None:
-        raise damage
     try:
         can_fetch = await inside.ctx.cache.write(
             partial(read.mark_lost, version_no=version_no, source=inside.source())
@@ -126,8 +131,8 @@ async def _fetch(inside: Inside, blob_id: str, version_no: int) -> None:
         ) from cause
 
 
-def _exists(db: Database, *, namespace: str, blob_id: str) -> bool:
-    return read.winner_no(db, namespace, blob_id) is not None
+def _exists(db: Database, *, wanted: Wanted) -> bool:
+    return read.winner_no(db, wanted) is not None
 
 
 def _blob(blob_id: str, version: Version, data: bytes) -> Blob:

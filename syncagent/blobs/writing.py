@@ -12,7 +12,7 @@ from syncagent.crypto.chunk import content_digest, digest_of
 from syncagent.engine import local
 from syncagent.engine.content import prepared
 from syncagent.engine.expected import NOTHING_EXPECTED, Expected, check_content
-from syncagent.engine.local import Put, check_priority
+from syncagent.engine.local import Put, Resolution, check_priority
 from syncagent.engine.many import SLICE_BLOBS, SmallPut, put_some
 from syncagent.engine.sources import Source, check_source
 from syncagent.errors import CacheDamaged, CacheFull, SyncAgentError
@@ -38,6 +38,7 @@ def checked_put(
     if_version: Version | str | None = None,
     priority: int = DEFAULT_PRIORITY,
     local_only: bool | None = None,
+    resolution: Resolution | None = None,
 ) -> Put:
     """What a caller wants stored; without an id, one is made of the content later.
 
@@ -54,6 +55,7 @@ def checked_put(
         priority=check_priority(priority),
         if_version=None if if_version is None else str(if_version),
         local_only=local_only,
+        resolution=resolution,
     )
 
 

@@ -31,6 +31,7 @@ class BlobRow:
     winner_no: int | None
     is_deleted: bool
     expires_at: int | None = None
+    is_conflict: bool = False
 
     def is_live(self, now_ms: int) -> bool:
         """Whether there is a version to show that is neither deleted nor expired."""
@@ -72,10 +73,10 @@ def device_no(db: Database, device: bytes) -> int:
 def find_blob(db: Database, namespace: int, blob_id: str) -> BlobRow | None:
     """A blob by name, deleted or not."""
     row = db.one(
-        "SELECT no, winner_no, deleted, expires_at FROM blob WHERE namespace_no = ? AND id = ?",
+        "SELECT no, winner_no, deleted, expires_at, conflict FROM blob WHERE namespace_no = ? AND id = ?",
         (namespace, blob_id),
     )
-    return None if row is None else BlobRow(row[0], row[1], bool(row[2]), row[3])
+    return None if row is None else BlobRow(row[0], row[1], bool(row[2]), row[3], bool(row[4]))
 
 
 def blob_no(db: Database, namespace: int, blob_id: str) -> int:
@@ -142,6 +143,12 @@ def find_version(db: Database, version_id: bytes) -> int | None:
     """The number of a version by its id, or None."""
     value = db.scalar("SELECT no FROM version WHERE id = ?", (version_id,))
     return None if value is None else int(value)
+
+
+def chunk_numbers(db: Database, version_no: int) -> list[int]:
+    """The numbers of a version's chunks in order."""
+    rows = db.all("SELECT chunk_no FROM version_chunk WHERE version_no = ? ORDER BY position", (version_no,))
+    return [number for (number,) in rows]
 
 
 def is_named_as_parent(db: Database, version_id: bytes, blob: int) -> bool:

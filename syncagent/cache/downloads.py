@@ -131,6 +131,12 @@ def settle(db: Database, versions: Sequence[int]) -> list[int]:
         complete = [version for version in part if version not in incomplete]
         marks = ",".join("?" * len(complete))
         db.execute(
+            f"UPDATE version SET status = {sql_case(Event.FETCHED_UNSENT)}"  # noqa: S608 - built from the table
+            " WHERE status IS NOT NULL"
+            f" AND no IN (SELECT version_no FROM upload WHERE version_no IN ({marks}))",
+            complete,
+        )
+        db.execute(
             f"UPDATE version SET status = {sql_case(Event.FETCHED)}"  # noqa: S608 - built from the table
             f" WHERE status IS NOT NULL AND no IN ({marks})",
             complete,

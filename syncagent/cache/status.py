@@ -28,6 +28,7 @@ class Event(enum.Enum):
     CONFIRMED = "batch confirmed"
     SEND_GIVEN_UP = "sending given up"
     FETCHED = "content stored"
+    FETCHED_UNSENT = "content stored, metadata not sent yet"
     FETCH_GIVEN_UP = "fetching given up"
     RETRY = "retry"
     WANTED = "wanted"
@@ -51,6 +52,12 @@ TRANSITIONS: dict[Event, dict[SyncStatus | None, SyncStatus]] = {
     Event.SEND_GIVEN_UP: {PENDING_UPLOAD: FAILED_UPLOAD},
     # Any way the content comes settles it: a sync, an interactive get, or the same bytes put here.
     Event.FETCHED: {PENDING_DOWNLOAD: SYNCED, FAILED_DOWNLOAD: SYNCED, REMOTE_ONLY: SYNCED},
+    # New metadata was put while the content was not here.
+    Event.FETCHED_UNSENT: {
+        PENDING_DOWNLOAD: PENDING_UPLOAD,
+        FAILED_DOWNLOAD: PENDING_UPLOAD,
+        REMOTE_ONLY: PENDING_UPLOAD,
+    },
     Event.FETCH_GIVEN_UP: {PENDING_DOWNLOAD: FAILED_DOWNLOAD},
     Event.RETRY: {FAILED_UPLOAD: PENDING_UPLOAD, FAILED_DOWNLOAD: PENDING_DOWNLOAD},
     Event.WANTED: {REMOTE_ONLY: PENDING_DOWNLOAD},

@@ -55,6 +55,7 @@ CODES: dict[type[SyncAgentError], int] = {
     errors.TooNew: NEEDS_USER,
     errors.BlobExists: FAILED,
     errors.BlobNotFound: FAILED,
+    errors.VersionNotFound: FAILED,
     errors.BlobNotHere: UNREACHABLE,
     errors.VersionConflict: FAILED,
     errors.ContentMismatch: FAILED,

@@ -6,7 +6,7 @@ that transaction is.
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -43,6 +43,14 @@ MIN_VERSION_PREFIX = 8
 
 
 @dataclass(frozen=True, slots=True)
+class Resolution:
+    """Makes a put the end of a conflict: it replaces the versions `seen`, or all there are."""
+
+    seen: frozenset[str] | None = None
+    keeps_metadata: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Put:
     """What a caller wants stored under a name; the metadata is checked already."""
 
@@ -55,6 +63,7 @@ class Put:
     """The version that must be the present one; it is replaced."""
     local_only: bool | None = None
     """Whether the blob stays on this device; None leaves it as it is."""
+    resolution: Resolution | None = None
 
 
 def scope_of(db: Database, keys: VaultKeys, put: Put) -> Scope:
@@ -105,7 +114,7 @@ def record_put(
 
     Raises:
         BlobExists: the name holds other bytes or metadata and `put.replace` is not set.
-        VersionConflict: `put.if_version` is not the present version.
+        VersionConflict: `put.if_version` is not the present version, or there is no conflict to end.
     """
     number = blobs.namespace_no(db, put.namespace)
     row = blobs.find_blob(db, number, put.blob_id)
@@ -119,6 +128,11 @@ def record_put(
                 raise
     if put.if_version is not None:
         _check_version(put, heads, row)
+    replaced = heads
+    if put.resolution is not None:
+        replaced = disputed(put.namespace, put.blob_id, row, heads, put.resolution.seen)
+        if winner is not None and put.resolution.keeps_metadata:
+            put = replace(put, metadata=winner.metadata)
     was_local = is_local_only(heads)
     stays_local = was_local if put.local_only is None else put.local_only
     if stays_local and not was_local:
@@ -126,8 +140,12 @@ def record_put(
     else:
         scope = keys.namespace_scope(put.namespace) if winner is None else Scope(winner.scope)
     content = content_in(scope)
-    if winner is not None and not winner.deleted and row is not None and row.winner_no is not None:
-        if winner.content_digest == content.content_digest and _same(winner.metadata, put.metadata):
+    is_there = row is not None and row.is_live(now_ms)
+    if is_there and winner is not None and put.resolution is None:
+        assert row is not None and row.winner_no is not None
+        if winner.content_digest == content.content_digest and is_same_metadata(
+            winner.metadata, put.metadata
+        ):
             if content.scope == winner.scope:
                 store_content(db, content, keys=keys, source=source)
                 downloads.settle(db, [row.winner_no])
@@ -141,10 +159,10 @@ def record_put(
         hlc=next_hlc(db, now_ms),
         namespace=put.namespace,
         blob_id=put.blob_id,
-        parents=_parents(heads),
+        parents=parents_of(replaced),
         deleted=False,
         size=content.size,
-        created_at=now_ms if winner is None or winner.deleted else winner.created_at,
+        created_at=winner.created_at if is_there and winner is not None else now_ms,
         metadata=dict(put.metadata),
         scope=content.scope,
         content=content.chunks,
@@ -152,7 +170,9 @@ def record_put(
         group=None if stays_local else group,
     )
     numbers = store_content(db, content, keys=keys, source=source)
-    version = _add(db, version, numbers, heads, put.priority, stays_local)
+    status = after(None, Event.PUT_LOCAL if stays_local else Event.PUT)
+    assert status is not None
+    version = add_local(db, version, numbers, replaced, status=status, priority=put.priority)
     if row is not None and was_local and not stays_local:
         marks.share(db, Marked(row.no, put.namespace, put.blob_id), group=group)
     return version
@@ -174,7 +194,7 @@ def record_delete(
     """
     number = blobs.find_namespace(db, namespace)
     row = None if number is None else blobs.find_blob(db, number, blob_id)
-    if row is None or row.winner_no is None or row.is_deleted:
+    if row is None or not row.is_live(now_ms):
         raise BlobNotFound(f"{namespace}/{blob_id!r} is not on this device")
     heads = blobs.heads(db, row.no)
     # What others have never seen need not be deleted for them.
@@ -184,7 +204,7 @@ def record_delete(
         hlc=next_hlc(db, now_ms),
         namespace=namespace,
         blob_id=blob_id,
-        parents=_parents(heads),
+        parents=parents_of(heads),
         deleted=True,
         size=0,
         created_at=now_ms,
@@ -194,34 +214,50 @@ def record_delete(
         content_digest=content_digest(()),
         group=None if stays_local else group,
     )
-    version = _add(db, version, [], heads, DEFAULT_PRIORITY, stays_local)
+    status = after(None, Event.PUT_LOCAL if stays_local else Event.PUT)
+    assert status is not None
+    version = add_local(db, version, [], heads, status=status)
     # A blob made anew begins without them.
     marks.clear_flags(db, Marked(row.no, namespace, blob_id, stays_local), group=group)
     return version
 
 
-def _add(
+def add_local(
     db: Database,
     version: Version,
     numbers: list[int],
-    heads: Sequence[HeadRow],
-    priority: int,
-    stays_local: bool,
+    replaced: Sequence[HeadRow],
+    *,
+    status: SyncStatus,
+    priority: int = DEFAULT_PRIORITY,
 ) -> Version:
     """Store a version of this device and queue it, unless it stays here; as it stands in the cache."""
-    status = after(None, Event.PUT_LOCAL if stays_local else Event.PUT)
-    assert status is not None
     # Read here and not kept: another process may have given this device a new id.
     device = meta.device_id(db)
     added = add_version(db, version, device=device, seq=0, status=status, chunks=numbers)
-    if not stays_local:
+    if status is not SyncStatus.LOCAL_ONLY:
         outbox.enqueue_version(db, added.version_no, priority=priority, group=_group(version))
+    if status is SyncStatus.PENDING_DOWNLOAD:
+        downloads.enqueue(db, [added.version_no])
     is_folded = [
         fold_pair(db, head.no, added.version_no)
-        for head in heads
+        for head in replaced
         if head.status is SyncStatus.LOCAL_ONLY  # never published: others must not be told its id
     ]
     return blobs.load_version(db, added.version_no) if any(is_folded) else version
+
+
+def disputed(
+    namespace: str, blob_id: str, row: BlobRow | None, heads: Sequence[HeadRow], seen: frozenset[str] | None
+) -> list[HeadRow]:
+    """The heads that the end of a conflict replaces: those seen, or all. Raises `VersionConflict`."""
+    chosen = [head for head in heads if seen is None or head.is_deleted or head.id.hex() in seen]
+    if row is None or not row.is_conflict or sum(not head.is_deleted for head in chosen) < 2:
+        raise VersionConflict(
+            f"{namespace}/{blob_id!r} is not in conflict, or not in the one that was seen",
+            todo="read it again and decide; `put --replace` stores a new version",
+        )
+    return chosen
 
 
 def _move(db: Database, row: BlobRow, put: Put, stays_local: bool) -> None:
@@ -257,11 +293,13 @@ def _group(version: Version) -> GroupId | None:
     return None if version.group is None else GroupId(version.group)
 
 
-def _parents(heads: list[HeadRow]) -> tuple[Parent, ...]:
+def parents_of(heads: Sequence[HeadRow]) -> tuple[Parent, ...]:
+    """What a version that replaces these heads says of them."""
     return tuple(Parent(head.id, head.device, head.seq) for head in sorted(heads, key=lambda head: head.id))
 
 
-def _same(a: Metadata, b: Metadata) -> bool:
+def is_same_metadata(a: Metadata, b: Metadata) -> bool:
+    """Whether a blob with the one says the same as with the other."""
     # Packed, because 1, 1.0 and True are equal in Python and differ as metadata.
     return bool(
         msgspec.msgpack.encode(a, order="deterministic") == msgspec.msgpack.encode(b, order="deterministic")

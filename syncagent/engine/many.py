@@ -18,8 +18,9 @@ from syncagent.cache.status import Event, after
 from syncagent.crypto.chunk import content_digest, digest_of
 from syncagent.engine import local, read, storing
 from syncagent.engine.context import Context
+from syncagent.engine.history import Name
 from syncagent.engine.local import Put
-from syncagent.engine.read import Found
+from syncagent.engine.read import Found, Wanted
 from syncagent.errors import CacheFull, SyncAgentError
 from syncagent.journal.clock import tick
 from syncagent.model import ChunkId, PutResult, Scope, Version
@@ -61,12 +62,15 @@ def put_some(db: Database, items: Sequence[SmallPut]) -> list[PutResult]:
     return results + new.store()
 
 
-def find_some(db: Database, *, namespace: str, ids: Sequence[str], source: ChunkSource) -> list[Found | None]:
+def find_some(
+    db: Database, *, namespace: str, ids: Sequence[str], source: ChunkSource, now_ms: int
+) -> list[Found | None]:
     """Winning versions by id; None where one must be asked for alone, where its error is told."""
     found: list[Found | None] = []
     for blob_id in ids:
         try:
-            found.append(read.find(db, namespace, names.check_blob_id(blob_id), source))
+            wanted = Wanted(Name(namespace, names.check_blob_id(blob_id)), now_ms)
+            found.append(read.find(db, wanted, source))
         except SyncAgentError:
             found.append(None)  # asked for alone, where the error is told
     return found
@@ -111,7 +115,8 @@ class _New:
         is_known = name in self._blobs or not self._chunks.isdisjoint(item.chunks)
         self._blobs.add(name)
         self._chunks.update(item.chunks)
-        if is_known or put.if_version is not None or put.local_only:
+        is_plain = put.if_version is None and put.resolution is None and not put.local_only
+        if is_known or not is_plain:
             return False
         self._taken.append(item)
         return True

@@ -6,7 +6,9 @@ from syncagent.cache import blobs, chunks, downloads
 from syncagent.cache.chunks import ChunkPlaces, ChunkSource
 from syncagent.cache.db import Database
 from syncagent.cache.status import Event
-from syncagent.errors import BlobNotFound, CacheDamaged
+from syncagent.engine import history
+from syncagent.engine.history import Name
+from syncagent.errors import BlobNotFound, CacheDamaged, VersionNotFound
 from syncagent.model import SMALL_BLOB, Version
 
 
@@ -20,17 +22,28 @@ class Found:
     data: bytes | None = field(repr=False)
 
 
-def find(db: Database, namespace: str, blob_id: str, source: ChunkSource) -> Found:
-    """The winning version under a name, with small content at once.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A blob that is to be read at a time: its winning version, or the one that `version` refers to."""
+
+    name: Name
+    now_ms: int
+    version: str | None = None
+
+
+def find(db: Database, wanted: Wanted, source: ChunkSource) -> Found:
+    """The version of a blob that is wanted, with small content at once.
 
     Raises:
         BlobNotFound: no live blob has this name here.
+        VersionNotFound: it has no such version, or that is a deletion.
+        InvalidName: the reference to a version is ambiguous, or none.
         CacheDamaged: its row, or its small content, does not verify.
     """
-    number = winner_no(db, namespace, blob_id)
-    if number is None:
-        raise BlobNotFound(f"{namespace}/{blob_id!r} is not on this device")
+    number = wanted_no(db, wanted)
     version = blobs.load_version(db, number)
+    if version.deleted:
+        raise VersionNotFound(f"version {version} of {wanted.name} is its deletion")
     if not chunks.is_complete(db, number):
         return Found(number, version, is_here=False, data=None)
     data = None
@@ -39,11 +52,21 @@ def find(db: Database, namespace: str, blob_id: str, source: ChunkSource) -> Fou
     return Found(number, version, is_here=True, data=data)
 
 
-def winner_no(db: Database, namespace: str, blob_id: str) -> int | None:
+def wanted_no(db: Database, wanted: Wanted) -> int:
+    """The number of the version that is wanted; raises what `find` raises for one that is not there."""
+    if wanted.version is not None:
+        return history.version_no(db, wanted.name, wanted.version)
+    number = winner_no(db, wanted)
+    if number is None:
+        raise BlobNotFound(f"{wanted.name} is not on this device")
+    return number
+
+
+def winner_no(db: Database, wanted: Wanted) -> int | None:
     """The number of the winning version under a name; None where there is no live blob."""
-    number = blobs.find_namespace(db, namespace)
-    row = None if number is None else blobs.find_blob(db, number, blob_id)
-    return None if row is None or row.is_deleted else row.winner_no
+    number = blobs.find_namespace(db, wanted.name.namespace)
+    row = None if number is None else blobs.find_blob(db, number, wanted.name.id)
+    return row.winner_no if row is not None and row.is_live(wanted.now_ms) else None
 
 
 def content_places(db: Database, version: Version, first: int, stop: int) -> list[ChunkPlaces]:

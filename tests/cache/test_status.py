@@ -19,6 +19,7 @@ EXPECTED = {
     Event.CONFIRMED: "1 1 3 1 5 6 7; -",
     Event.SEND_GIVEN_UP: "1 4 3 4 5 6 7; -",
     Event.FETCHED: "1 2 1 4 1 1 7; -",
+    Event.FETCHED_UNSENT: "1 2 2 4 2 2 7; -",
     Event.FETCH_GIVEN_UP: "1 2 5 4 5 6 7; -",
     Event.RETRY: "1 2 3 2 3 6 7; -",
     Event.WANTED: "1 2 3 4 5 3 7; -",
