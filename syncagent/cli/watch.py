@@ -20,6 +20,9 @@ from syncagent.vault import open_vault
 
 Outcome = SyncReport | SyncAgentError
 
+WAITS_TOLD = 4
+"""Tries for the lock, two seconds of them, before it is said that another process syncs: most are quicker."""
+
 
 def watch_vault(session: Session) -> int:
     """Sync until interrupted, or until nobody reads what is said; the exit code."""
@@ -57,19 +60,31 @@ class Screen:
     def __init__(self, output: Output) -> None:
         self._output = output
         self._trouble: object = None
+        self._waits = 0
         self._last = SyncReport()
         self._is_first = True
 
     def show(self, outcome: Outcome) -> None:
         """Tell what is new in this round."""
+        if isinstance(outcome, VaultInUse):
+            self._waits += 1
+            if self._waits == WAITS_TOLD or (self._waits == 1 and not outcome.pid):
+                self._show_wait(outcome)
+            return
+        has_waited, self._waits = self._waits >= WAITS_TOLD, 0
         if isinstance(outcome, SyncReport):
-            self._show_report(outcome)
+            self._show_report(outcome, is_back=has_waited or self._trouble is not None)
         else:
             self._show_error(outcome)
 
-    def _show_report(self, report: SyncReport) -> None:
+    def _show_wait(self, error: VaultInUse) -> None:
+        if self._output.is_json:
+            self._output.document({"event": "waiting", **exits.document_of(error)})
+        self._output.note(f"{error}: waiting for it to finish")
+
+    def _show_report(self, report: SyncReport, *, is_back: bool) -> None:
         output = self._output
-        is_back, self._trouble = self._trouble is not None, None
+        self._trouble = None
         last, self._last = self._last, report
         failures = tuple(failure for failure in report.failures if failure not in last.failures)
         alarms = tuple(alarm for alarm in report.alarms if alarm not in last.alarms)
@@ -96,9 +111,5 @@ class Screen:
             return
         self._trouble = trouble
         if output.is_json:
-            event = "waiting" if isinstance(error, VaultInUse) else "failed"
-            output.document({"event": event, **exits.document_of(error)})
-        if isinstance(error, VaultInUse):
-            output.note(f"{error}: waiting for it to finish")
-        else:
-            output.complain(exits.error_line(error))
+            output.document({"event": "failed", **exits.document_of(error)})
+        output.complain(exits.error_line(error))

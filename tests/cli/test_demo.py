@@ -110,6 +110,7 @@ def test_the_folder_is_kept_and_can_be_used(bare: Shell, files: Path, tmp_path: 
     folder = Path(out["folder"])
     assert folder.parent == tmp_path / "temporary"
     said = bare("demo", "--from", str(files), "--keep").out
+    assert f"syncagent serve --data {tmp_path}" in said
     passphrase = said.split("SYNCAGENT_PASSPHRASE=")[1].split()[0]
     for home in [part.split()[0] for part in said.split("SYNCAGENT_HOME=")[1:]]:
         done = bare("ls", "--count", environment={"SYNCAGENT_HOME": home, "SYNCAGENT_PASSPHRASE": passphrase})

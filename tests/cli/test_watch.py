@@ -14,7 +14,7 @@ import pytest
 
 from syncagent.cache.lock import SyncLock
 from syncagent.cli.output import Output
-from syncagent.cli.watch import Screen
+from syncagent.cli.watch import WAITS_TOLD, Screen
 from syncagent.errors import QuotaExceeded, RateLimited, SyncAgentError, Unreachable, VaultInUse
 from syncagent.model import Alarm, Arrival, BlobArrival, BlobFailure, SyncReport
 from tests.cli.shell import Shell
@@ -186,10 +186,25 @@ def test_a_remote_that_fails_in_other_ways_is_still_away(monkeypatch: pytest.Mon
     assert "no answer" in show(Unreachable("no answer"))[1]
 
 
+def test_another_sync_is_told_once_it_has_taken_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    show = Screened(monkeypatch)
+    assert show(SyncReport())[0] == "nothing to do\n"
+    for _ in range(WAITS_TOLD - 1):
+        assert show(VaultInUse("another", pid=1)) == ("", "")
+    assert show(SyncReport()) == ("", "")
+    told = [show(VaultInUse("another", pid=1))[1] for _ in range(WAITS_TOLD + 3)]
+    assert [bool(line) for line in told].index(True) == WAITS_TOLD - 1
+    assert sum(map(bool, told)) == 1
+    assert show(SyncReport())[1] == "syncagent: syncing again\n"
+    # A remote that is away stays so while another process tries it.
+    assert "no answer" in show(Unreachable("no answer"))[1]
+    assert show(VaultInUse("another", pid=1)) == show(Unreachable("no answer")) == ("", "")
+
+
 def test_the_same_as_documents(monkeypatch: pytest.MonkeyPatch) -> None:
     show = Screened(monkeypatch, is_json=True)
-    assert json.loads(show(VaultInUse("another"))[0])["event"] == "waiting"
-    assert show(VaultInUse("another")) == ("", "")
+    assert json.loads(show(VaultInUse("the cache is locked"))[0])["event"] == "waiting"
+    assert show(VaultInUse("the cache is locked")) == ("", "")
     document = json.loads(show(Unreachable("no"))[0])
     assert (document["event"], document["error"]["kind"]) == ("failed", "Unreachable")
     assert json.loads(show(SyncReport())[0])["event"] == "round"
