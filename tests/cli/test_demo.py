@@ -102,11 +102,11 @@ def test_hardly_any_files(count: int, bare: Shell, tmp_path: Path) -> None:
     (tmp_path / "few").mkdir()
     for number in range(count):
         (tmp_path / "few" / str(number)).write_bytes(b"x" * number)
-    bare("demo", "--from", str(tmp_path / "few")).ok()
+    bare("demo", "--from", str(tmp_path / "few"), "--remote", "file").ok()
 
 
 def test_the_folder_is_kept_and_can_be_used(bare: Shell, files: Path, tmp_path: Path) -> None:
-    out = bare("demo", "--from", str(files), "--keep", "-q", "--json").ok().document
+    out = bare("demo", "--from", str(files), "--keep", "-q", "--json", "--remote", "file").ok().document
     folder = Path(out["folder"])
     assert folder.parent == tmp_path / "temporary"
     said = bare("demo", "--from", str(files), "--keep").out
@@ -145,7 +145,8 @@ def test_a_leak_is_found(
         return searches[-1]
 
     monkeypatch.setattr(leaks, "search", planted)
-    line = bare("demo", "--from", str(files), "-q").failed(6)
+    kind = "server" if place.startswith("server/") else "file"
+    line = bare("demo", "--from", str(files), "-q", "--remote", kind).failed(6)
     assert what in line
     assert "leak" in line
 
@@ -157,7 +158,7 @@ def test_a_byte_that_differs_is_found(bare: Shell, files: Path, monkeypatch: pyt
         yield bytes(self.size)
 
     monkeypatch.setattr(BlobReader, "__aiter__", wrong)
-    assert "other bytes" in bare("demo", "--from", str(files), "-q").failed(6)
+    assert "other bytes" in bare("demo", "--from", str(files), "-q", "--remote", "file").failed(6)
 
 
 def test_a_blob_that_is_missing_is_found(bare: Shell, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +166,7 @@ def test_a_blob_that_is_missing_is_found(bare: Shell, files: Path, monkeypatch: 
         return []
 
     monkeypatch.setattr("syncagent.cli.democompare._ids", nothing)
-    assert "holds 0 blobs" in bare("demo", "--from", str(files), "-q").failed(6)
+    assert "holds 0 blobs" in bare("demo", "--from", str(files), "-q", "--remote", "file").failed(6)
 
 
 def wanted_of(content: bytes, name: str = "a name") -> Wanted:
