@@ -9,6 +9,12 @@ from syncagent.model import SyncStatus
 
 _UPLOADS = f"({SyncStatus.PENDING_UPLOAD}, {SyncStatus.FAILED_UPLOAD})"
 _DOWNLOADS = f"({SyncStatus.PENDING_DOWNLOAD}, {SyncStatus.FAILED_DOWNLOAD})"
+_LISTED = "SELECT blob_no, flag FROM blob_flag"
+_SET = (
+    "SELECT blob_no, flag FROM flag_tag JOIN blob ON blob.no = blob_no WHERE NOT deleted"
+    " AND winner_no IS NOT NULL AND NOT EXISTS (SELECT 1 FROM flag_removed"
+    " WHERE flag_removed.blob_no = flag_tag.blob_no AND flag_removed.tag = flag_tag.tag)"
+)
 _NEVER = {
     "a version is to be sent and in no queue": "SELECT no FROM version"
     f" WHERE status IN {_UPLOADS} AND no NOT IN (SELECT version_no FROM upload WHERE version_no IS NOT NULL)",
@@ -25,6 +31,14 @@ _NEVER = {
     " AND batch_seq NOT IN (SELECT seq FROM own_batch WHERE NOT confirmed)",
     "a blob has no head": "SELECT no FROM blob WHERE winner_no IS NOT NULL"
     " AND no NOT IN (SELECT blob_no FROM version WHERE status IS NOT NULL)",
+    "a blob says of its winner what is not so": "SELECT blob.no FROM blob"
+    " JOIN version ON version.no = winner_no WHERE blob_no <> blob.no OR version.status IS NULL"
+    " OR blob.deleted <> version.deleted OR blob.size <> version.size OR changed <> hlc",
+    "a flag is listed and not set, or set and not listed": f"{_LISTED} EXCEPT {_SET}"
+    f" UNION ALL SELECT * FROM ({_SET} EXCEPT {_LISTED})",
+    "the count of a flag is wrong": "SELECT namespace_no, flag, blobs FROM flag_count WHERE blobs <>"
+    " (SELECT count(*) FROM blob_flag AS listed WHERE listed.namespace_no = flag_count.namespace_no"
+    " AND listed.flag = flag_count.flag)",
 }
 """SQL that must find nothing, with what is wrong if it does."""
 _FAR = (

@@ -106,8 +106,6 @@ class Simulation:
         self.are_clocks_right = True
         self.backups: dict[Device, Backup] = {}
         self.saved_objects: dict[str, object] | None = None
-        self.tags = random.Random(1)
-        """Draws the tags of flags."""
         self.done: Counter[str] = Counter()
         """Faults that calls have met, ends of processes, and cancellations."""
         self._copies = 0

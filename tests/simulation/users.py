@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import anyio
 
-from syncagent.cache import blobs, facts, journals, meta, outbox
+from syncagent.cache import blobs, facts, journals, meta
 from syncagent.cache.db import Database
 from syncagent.errors import SyncAgentError, Tampered, Unreachable, VaultInUse, VersionConflict
-from syncagent.journal.batch import encode_change
-from syncagent.journal.changes import FlagsChange
 from syncagent.model import MetadataValue, SyncReport, Version
 from syncagent.vault import Vault
 from tests.simulation.model import Content, Name
@@ -163,27 +162,31 @@ async def transact(simulation: Simulation, device: Device, edits: Sequence[Edit]
 
 
 async def flag(simulation: Simulation, device: Device, name: Name, text: str, is_set: bool) -> None:
-    """Set or take away a flag, as the journal says it."""
-    tag = simulation.tags.getrandbits(64)
+    """Set or take away a flag; what the journal will say of it is found in the cache."""
 
-    def change(db: Database) -> tuple[bool, set[int]]:
-        number = blobs.find_namespace(db, name.namespace)
-        row = None if number is None else blobs.find_blob(db, number, name.id)
-        if row is None or row.is_deleted or row.winner_no is None:
-            return False, set()
-        seen = {each for flag, each in facts.flag_tags(db, row.no) if flag == text}
-        add, remove = (((text, tag),), ()) if is_set else ((), tuple(sorted(seen)))
-        if not add and not remove:
-            return False, set()
-        facts.add_flags(db, row.no, add, remove)
-        outbox.enqueue_change(db, encode_change(FlagsChange(*name, add=add, remove=remove)))
-        return True, set(remove)
+    async def act(vault: Vault) -> _Tags:
+        before = await vault.parts()[0].cache.read(partial(_tags, name=name))
+        namespace = vault.namespace(name.namespace)
+        if is_set:
+            flags = await namespace.add_flags(name.id, [text])
+        else:
+            flags = await namespace.remove_flags(name.id, [text])
+        assert (text in flags) is is_set
+        after = await vault.parts()[0].cache.read(partial(_tags, name=name))
+        return _Tags(after - before, before - after)
 
-    done = await simulation.do(device, lambda vault: vault.parts()[0].cache.write(change))
-    if done is not None and done[0] and is_set:
-        simulation.model.flag_tags[tag] = (name, text)
-    elif done is not None:
-        simulation.model.removed_tags |= done[1]
+    changed = await simulation.do(device, act)
+    if changed is not None:
+        simulation.model.flag_tags.update(dict.fromkeys(changed.added, (name, text)))
+        simulation.model.removed_tags |= changed.removed
+
+
+@dataclass(frozen=True)
+class _Tags:
+    """The tags under which a flag was set, and those that were taken away."""
+
+    added: set[int]
+    removed: set[int]
 
 
 async def read(simulation: Simulation, device: Device, name: Name) -> None:
@@ -305,10 +308,10 @@ def _winner(db: Database, name: Name) -> bytes | None:
 
 async def _seen_tags(simulation: Simulation, device: Device, name: Name) -> set[int]:
     """The tags that a deletion takes away."""
+    return await (await simulation.opened(device)).parts()[0].cache.read(partial(_tags, name=name))
 
-    def query(db: Database) -> set[int]:
-        number = blobs.find_namespace(db, name.namespace)
-        row = None if number is None else blobs.find_blob(db, number, name.id)
-        return set() if row is None else {tag for _, tag in facts.flag_tags(db, row.no)}
 
-    return await (await simulation.opened(device)).parts()[0].cache.read(query)
+def _tags(db: Database, name: Name) -> set[int]:
+    number = blobs.find_namespace(db, name.namespace)
+    row = None if number is None else blobs.find_blob(db, number, name.id)
+    return set() if row is None else {tag for _, tag in facts.flag_tags(db, row.no)}
