@@ -148,7 +148,11 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class BlobInfo:
-    """A blob as a listing shows it, without content. `version` is the winning version's id in hex."""
+    """A blob as a listing shows it, without content. `version` is the winning version's id in hex.
+
+    `expires_at` None is never. `reads` counts how often its content was got on this device, the last time at
+    `last_read_at`; other devices do not hear of it.
+    """
 
     namespace: str
     id: str
@@ -158,6 +162,9 @@ class BlobInfo:
     created_at: datetime.datetime
     changed_at: datetime.datetime
     conflict: bool
+    expires_at: datetime.datetime | None = None
+    reads: int = 0
+    last_read_at: datetime.datetime | None = None
 
 
 class ListOrder(enum.Enum):

@@ -1,6 +1,7 @@
 """A namespace of an open vault, as its users see it. What its calls do is in `blobs/`, a file a subject:
 `writing.py`, `reading.py`, `listing.py`, `marking.py`, `versions.py`."""
 
+import datetime
 from collections.abc import Iterable, Mapping, Sequence
 
 from syncagent.blobs import listing, marking, reading, versions, writing
@@ -14,6 +15,7 @@ from syncagent.engine.sources import Source
 from syncagent.model import (
     DEFAULT_PRIORITY,
     Blob,
+    BlobInfo,
     BlobPage,
     Conflict,
     FlagsResult,
@@ -45,6 +47,7 @@ class Namespace:
         expected_size: int | None = None,
         priority: int = DEFAULT_PRIORITY,
         local_only: bool | None = None,
+        expires_at: datetime.datetime | None = None,
     ) -> Version:
         """Store a blob; durable in the cache on return, and sent by the next sync.
 
@@ -64,6 +67,8 @@ class Namespace:
             priority: 1 to 4; what is sent first has the smallest.
             local_only: True keeps the blob on this device for ever, False shares it; None leaves it as it
                 is, and shares a new one. What was sent already stays sent.
+            expires_at: when the blob is to be gone, as for `set_expiry`, in the future. None leaves it as
+                it is, and a new blob never expires.
 
         Raises:
             InvalidName, LimitExceeded, ConfigError: the id, size, metadata or an option cannot be used.
@@ -81,6 +86,7 @@ class Namespace:
             if_version=if_version,
             priority=priority,
             local_only=local_only,
+            expires_at=expires_at,
         )
         expected = check_expected(expected_sha256, expected_size)
         return await writing.put_one(self._inside, wanted, data, expected)
@@ -220,6 +226,36 @@ class Namespace:
         """
         return await versions.set_metadata(self._inside, blob_id, metadata, if_version)
 
+    async def set_expiry(
+        self, blob_id: str, at: datetime.datetime | None, *, force: bool = False
+    ) -> datetime.datetime | None:
+        """Say when a blob is to be gone; when it is, then. None is never.
+
+        Once said, it is only ever put off: of two times the later one stands, on all devices, and never is
+        the latest. With `force` this one stands, sooner or not, and later calls put it off from there. From
+        then on, by each device's own clock, `get`, `list`, `exists`, `count` and the other calls treat the
+        blob as absent; put off, it is there again. Nothing is removed from the disk or the remote for it
+        yet, and `status` still counts it. A put of its id makes it anew.
+
+        Args:
+            blob_id: a blob that is there, or has expired.
+            at: with a time zone; or None.
+            force: let it stand also where it is sooner; a time that is past lets the blob go at once.
+
+        Raises:
+            BlobNotFound: no blob of this id is here, or it was deleted.
+            ConfigError: the time has no zone, or is past and not forced.
+        """
+        return await marking.set_expiry(self._inside, blob_id, at, force=force)
+
+    async def stat(self, blob_id: str) -> BlobInfo:
+        """A blob as `list` shows it, without its content.
+
+        Raises:
+            BlobNotFound: no live blob has this id on this device.
+        """
+        return await listing.stat(self._inside, blob_id)
+
     async def get_flags(self, blob_id: str) -> frozenset[str]:
         """The flags of a blob, as far as this device has heard.
 
@@ -274,7 +310,7 @@ class Namespace:
         self, *, prefix: str = "", status: SyncStatus | None = None, flag: str | None = None
     ) -> int:
         """How many live blobs there are, or how many match all that is given; without the remote."""
-        return await listing.count(self._inside, listing.matching(self.name, prefix, status, flag))
+        return await listing.count(self._inside, listing.matching(self._inside, prefix, status, flag))
 
     async def list(
         self,
@@ -307,7 +343,7 @@ class Namespace:
         """
         return await listing.list_page(
             self._inside,
-            listing.matching(self.name, prefix, status, flag),
+            listing.matching(self._inside, prefix, status, flag),
             listing.checked_order(order_by, descending=descending),
             after=after,
             limit=limit,

@@ -1,5 +1,6 @@
 """Several changes as one: `async with vault.transaction() as tx`."""
 
+import datetime
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -110,6 +111,7 @@ class TransactionNamespace:
         expected_size: int | None = None,
         priority: int = DEFAULT_PRIORITY,
         local_only: bool | None = None,
+        expires_at: datetime.datetime | None = None,
     ) -> None:
         """Store a blob, as `Namespace.put` does. A path or stream is read when the block ends.
 
@@ -125,6 +127,7 @@ class TransactionNamespace:
             if_version=if_version,
             priority=priority,
             local_only=local_only,
+            expires_at=expires_at,
         )
         self._transaction.add(_Put(put, data, check_expected(expected_sha256, expected_size)))
 

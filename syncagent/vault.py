@@ -186,7 +186,8 @@ class Vault:
 
     async def namespaces(self) -> tuple[NamespaceInfo, ...]:
         """The namespaces that hold a blob, by name, with how many; answered without the remote."""
-        return await self.parts()[0].cache.read(queries.namespaces)
+        ctx, _ = self.parts()
+        return await ctx.cache.read(partial(queries.namespaces, now_ms=ctx.now_ms()))
 
     def transaction(self) -> Transaction:
         """Several changes as one: `async with vault.transaction() as tx`; see `Transaction`."""

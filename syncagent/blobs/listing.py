@@ -2,11 +2,12 @@
 
 from functools import partial
 
+from syncagent import names
 from syncagent.blobs.inside import Inside
 from syncagent.cache import listing
 from syncagent.cache.listing import BlobFilter, Order
-from syncagent.errors import ConfigError
-from syncagent.model import BlobPage, ListOrder, SyncStatus
+from syncagent.errors import BlobNotFound, ConfigError
+from syncagent.model import BlobInfo, BlobPage, ListOrder, SyncStatus
 
 
 async def count(inside: Inside, wanted: BlobFilter) -> int:
@@ -23,9 +24,9 @@ async def list_page(
     )
 
 
-def matching(namespace: str, prefix: str, status: SyncStatus | None, flag: str | None) -> BlobFilter:
-    """Which blobs are meant."""
-    return BlobFilter(namespace, prefix, status, flag)
+def matching(inside: Inside, prefix: str, status: SyncStatus | None, flag: str | None) -> BlobFilter:
+    """Which blobs are meant: none that has expired by now."""
+    return BlobFilter(inside.name, prefix, status, flag, inside.ctx.now_ms())
 
 
 def checked_order(order_by: str, *, descending: bool) -> Order:
@@ -35,3 +36,13 @@ def checked_order(order_by: str, *, descending: bool) -> Order:
     except ValueError as exc:
         known = ", ".join(order.value for order in ListOrder)
         raise ConfigError(f"a list is ordered by one of {known}, not by {order_by!r}") from exc
+
+
+async def stat(inside: Inside, blob_id: str) -> BlobInfo:
+    """One blob; see `Namespace.stat`."""
+    names.check_blob_id(blob_id)
+    find = partial(listing.find_info, namespace=inside.name, blob_id=blob_id, now_ms=inside.ctx.now_ms())
+    found = await inside.ctx.cache.read(find)
+    if found is None:
+        raise BlobNotFound(f"{inside.name}/{blob_id!r} is not on this device")
+    return found

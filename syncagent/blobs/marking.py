@@ -1,17 +1,23 @@
-"""Flags of a namespace's blobs."""
+"""Flags of a namespace's blobs, and when they expire."""
 
+import datetime
 from collections.abc import Iterable, Sequence
 from functools import partial
 
 from syncagent import names
 from syncagent.blobs.inside import Inside
+from syncagent.cache import blobs, facts
 from syncagent.cache.chunks import batched
 from syncagent.cache.db import Database
-from syncagent.engine import marks
-from syncagent.engine.marks import FlagsStep
-from syncagent.errors import BlobNotFound, InvalidName, LimitExceeded
+from syncagent.engine import history, marks
+from syncagent.engine.heads import is_local_only
+from syncagent.engine.history import Name
+from syncagent.engine.marks import FlagsStep, Marked
+from syncagent.errors import BlobNotFound, ConfigError, InvalidName, LimitExceeded
+from syncagent.journal.changes import NEVER
 from syncagent.journal.checks import check_flags
 from syncagent.model import FlagsResult
+from syncagent.times import utc
 
 _BLOBS_A_COMMIT = 250
 """Some 10 ms of the cache's time, for which a put waits."""
@@ -54,6 +60,39 @@ async def update_flags(
         results += await inside.ctx.cache.write(change)
     inside.engine.note_change()
     return results
+
+
+async def set_expiry(
+    inside: Inside, blob_id: str, at: datetime.datetime | None, *, force: bool
+) -> datetime.datetime | None:
+    """Let a blob expire; see `Namespace.set_expiry`."""
+    name = Name(inside.name, names.check_blob_id(blob_id))
+    at_ms = NEVER if at is None else checked_time(at)
+    now_ms = inside.ctx.now_ms()
+    if at_ms <= now_ms and not force:
+        raise ConfigError("the time is past", todo="force=True lets the blob go at once")
+
+    def change(db: Database) -> int | None:
+        row = history.find_known(db, name)
+        if row.is_deleted:
+            raise BlobNotFound(f"{name} is not on this device")
+        is_said = bool(facts.expiries(db, row.no))  # that it never expires may have to be said, too
+        if force or not is_said or at_ms != (NEVER if row.expires_at is None else row.expires_at):
+            heads = blobs.heads(db, row.no)
+            blob = Marked(row.no, name.namespace, name.id, is_local_only(heads))
+            marks.set_expiry(db, blob, at_ms, now_ms=now_ms, forced=force)
+        return history.find_known(db, name).expires_at
+
+    expires_at = await inside.ctx.cache.write(change)
+    inside.engine.note_change()
+    return None if expires_at is None else utc(expires_at)
+
+
+def checked_time(at: datetime.datetime) -> int:
+    """A caller's time in Unix ms, or `ConfigError`."""
+    if not isinstance(at, datetime.datetime) or at.tzinfo is None:
+        raise ConfigError("a time is a datetime with a time zone", safe="nothing was changed")
+    return int(at.timestamp() * 1000)
 
 
 def _change(db: Database, *, inside: Inside, blob_id: str, step: FlagsStep) -> frozenset[str]:

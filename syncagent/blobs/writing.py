@@ -1,5 +1,6 @@
 """Storing and deleting blobs of a namespace."""
 
+import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as replaced
@@ -7,6 +8,7 @@ from functools import partial
 
 from syncagent import names
 from syncagent.blobs.inside import Inside
+from syncagent.blobs.marking import checked_time
 from syncagent.cache.chunks import batched
 from syncagent.crypto.chunk import content_digest, digest_of
 from syncagent.engine import local
@@ -39,6 +41,7 @@ def checked_put(
     priority: int = DEFAULT_PRIORITY,
     local_only: bool | None = None,
     resolution: Resolution | None = None,
+    expires_at: datetime.datetime | None = None,
 ) -> Put:
     """What a caller wants stored; without an id, one is made of the content later.
 
@@ -56,6 +59,7 @@ def checked_put(
         if_version=None if if_version is None else str(if_version),
         local_only=local_only,
         resolution=resolution,
+        expires_at=None if expires_at is None else checked_time(expires_at),
     )
 
 

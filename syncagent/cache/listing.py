@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from syncagent.cache.blobs import find_namespace
+from syncagent.cache.blobs import find_blob, find_namespace
 from syncagent.cache.db import Database, Row
 from syncagent.errors import ConfigError, InvalidName
 from syncagent.model import BlobInfo, BlobPage, ListOrder, SyncStatus
@@ -34,7 +34,9 @@ FEW = 1000
 _HLC_SHIFT = 16
 INFO_COLUMNS = (
     "blob.id, blob.size, blob.status, blob.created_at, blob.changed, blob.conflict,"
-    " (SELECT version.id FROM version WHERE version.no = blob.winner_no)"
+    " (SELECT version.id FROM version WHERE version.no = blob.winner_no), blob.expires_at,"
+    " (SELECT reads FROM access WHERE access.blob_no = blob.no),"
+    " (SELECT read_at FROM access WHERE access.blob_no = blob.no)"
 )
 """What `blob_info` takes, of the table `blob`."""
 
@@ -65,6 +67,8 @@ class BlobFilter:
     prefix: str = ""
     status: SyncStatus | None = None
     flag: str | None = None
+    now_ms: int = 0
+    """Unix time in milliseconds: what has expired by then is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ class _Cursor(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
 def blob_info(namespace: str, row: Sequence[Any]) -> BlobInfo:
     """A blob from its `INFO_COLUMNS`."""
-    blob_id, size, code, created_at, changed, conflict, version = row
+    blob_id, size, code, created_at, changed, conflict, version, expires_at, reads, read_at = row
     return BlobInfo(
         namespace=namespace,
         id=blob_id,
@@ -98,7 +102,21 @@ def blob_info(namespace: str, row: Sequence[Any]) -> BlobInfo:
         created_at=utc(created_at),
         changed_at=utc(changed >> _HLC_SHIFT),
         conflict=bool(conflict),
+        expires_at=None if expires_at is None else utc(expires_at),
+        reads=reads or 0,
+        last_read_at=None if read_at is None else utc(read_at),
     )
+
+
+def find_info(db: Database, namespace: str, blob_id: str, *, now_ms: int) -> BlobInfo | None:
+    """One live blob; None where there is none."""
+    number = find_namespace(db, namespace)
+    row = None if number is None else find_blob(db, number, blob_id)
+    if row is None or not row.is_live(now_ms):
+        return None
+    info = db.one(f"SELECT {INFO_COLUMNS} FROM blob WHERE no = ?", (row.no,))  # noqa: S608 - fixed text
+    assert info is not None
+    return blob_info(namespace, info)
 
 
 def list_blobs(
@@ -154,9 +172,9 @@ def count_blobs(db: Database, wanted: BlobFilter, *, few: int = FEW) -> int:
     if number is None:
         return 0
     if wanted.flag is None and not wanted.prefix:
-        return _status_count(db, number, wanted.status)
+        return _status_count(db, number, wanted.status) - _expired_count(db, number, wanted)
     if wanted.status is None and not wanted.prefix:
-        return _flag_count(db, number, wanted.flag or "")
+        return _flag_count(db, number, wanted.flag or "") - _expired_count(db, number, wanted)
     query = _Query(db, wanted, number, few)
     source = query.source(ListOrder.ID)
     return int(db.scalar(f"SELECT count(*) FROM {source} WHERE {query.conditions}", query.parameters) or 0)  # noqa: S608
@@ -232,6 +250,7 @@ class _Query:
     def _with_filter(self, source: str) -> str:
         wanted = self._wanted
         self.add("blob.namespace_no = ? AND NOT blob.deleted AND winner_no IS NOT NULL", self._number)
+        self.add("(blob.expires_at IS NULL OR blob.expires_at > ?)", wanted.now_ms)
         if wanted.prefix:
             column = self.id_column
             self.add(f"{column} >= ? AND {column} < CAST(? AS TEXT)", *_prefix_range(wanted.prefix))
@@ -266,6 +285,19 @@ def _status_count(db: Database, number: int, status: SyncStatus | None) -> int:
             (number, status, status),
         )
         or 0
+    )
+
+
+def _expired_count(db: Database, number: int, wanted: BlobFilter) -> int:
+    """Those that the counters still count and that have expired: read one by one, for most blobs never do."""
+    return int(
+        db.scalar(
+            "SELECT count(*) FROM blob INDEXED BY blob_expires WHERE namespace_no = ? AND expires_at <= ?"
+            " AND NOT deleted AND winner_no IS NOT NULL AND (? IS NULL OR status = ?)"
+            " AND (? IS NULL OR EXISTS (SELECT 1 FROM blob_flag"
+            "   WHERE namespace_no = blob.namespace_no AND flag = ? AND id = blob.id))",
+            (number, wanted.now_ms, *[wanted.status] * 2, *[wanted.flag] * 2),
+        )
     )
 
 

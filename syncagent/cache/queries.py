@@ -68,11 +68,14 @@ def status(db: Database, *, last_sync: float | None, now: float) -> VaultStatus:
     )
 
 
-def namespaces(db: Database) -> tuple[NamespaceInfo, ...]:
+def namespaces(db: Database, *, now_ms: int) -> tuple[NamespaceInfo, ...]:
     """The user's namespaces that hold a live blob, by name."""
     rows = db.all(
         "SELECT name, (SELECT sum(blobs) FROM status_count WHERE namespace_no = namespace.no AND deleted = 0)"
-        " FROM namespace WHERE name NOT LIKE '.%' ORDER BY name"
+        " - (SELECT count(*) FROM blob INDEXED BY blob_expires WHERE namespace_no = namespace.no"
+        "    AND expires_at <= ? AND NOT deleted AND winner_no IS NOT NULL)"
+        " FROM namespace WHERE name NOT LIKE '.%' ORDER BY name",
+        (now_ms,),
     )
     return tuple(NamespaceInfo(name, blobs) for name, blobs in rows if blobs)
 

@@ -1,6 +1,7 @@
 """`syncagent ls`: namespaces with counts, or the blobs of one."""
 
 import json
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,7 @@ def ls(
         if where is None:
             _namespaces(session, db, status, count, is_null)
             return
-        wanted = BlobFilter(where.namespace, where.blob_id, status, flag)
+        wanted = BlobFilter(where.namespace, where.blob_id, status, flag, int(time.time() * 1000))
         if count:
             _count(session, db, wanted)
         else:

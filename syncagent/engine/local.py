@@ -28,6 +28,7 @@ from syncagent.errors import (
     ConfigError,
     VersionConflict,
 )
+from syncagent.journal.changes import NEVER
 from syncagent.model import (
     DEFAULT_PRIORITY,
     GroupId,
@@ -64,6 +65,8 @@ class Put:
     local_only: bool | None = None
     """Whether the blob stays on this device; None leaves it as it is."""
     resolution: Resolution | None = None
+    expires_at: int | None = None
+    """Unix ms; None leaves it as it is."""
 
 
 def scope_of(db: Database, keys: VaultKeys, put: Put) -> Scope:
@@ -126,6 +129,8 @@ def record_put(
         except CacheDamaged:
             if not put.replace:
                 raise
+    if put.expires_at is not None and put.expires_at <= now_ms:
+        raise ConfigError("the time at which the blob is to expire is past", safe="nothing was stored")
     if put.if_version is not None:
         _check_version(put, heads, row)
     replaced = heads
@@ -151,6 +156,9 @@ def record_put(
                 downloads.settle(db, [row.winner_no])
             if stays_local is not was_local:
                 _move(db, row, put, stays_local)
+            if put.expires_at is not None:
+                blob = Marked(row.no, put.namespace, put.blob_id, stays_local)
+                marks.set_expiry(db, blob, put.expires_at, now_ms=now_ms, group=group)
             return winner
         if not (put.replace or put.if_version is not None):
             raise BlobExists(f"{put.namespace}/{put.blob_id!r} holds other content")
@@ -175,7 +183,25 @@ def record_put(
     version = add_local(db, version, numbers, replaced, status=status, priority=put.priority)
     if row is not None and was_local and not stays_local:
         marks.share(db, Marked(row.no, put.namespace, put.blob_id), group=group)
+    _date(db, put, row, now_ms, None if stays_local else group, stays_local)
     return version
+
+
+def _date(
+    db: Database, put: Put, before: BlobRow | None, now_ms: int, group: GroupId | None, stays_local: bool
+) -> None:
+    """Let a blob that was put expire when it is to; one made anew has nothing of what it was before."""
+    is_anew = before is not None and before.winner_no is not None and not before.is_live(now_ms)
+    if before is not None and is_anew and before.expires_at is not None:
+        blob = Marked(before.no, put.namespace, put.blob_id, stays_local)
+        if not before.is_deleted:  # a deletion has taken its flags away, the time has not
+            marks.clear_flags(db, blob, group=group)
+        at = NEVER if put.expires_at is None else put.expires_at
+        marks.set_expiry(db, blob, at, now_ms=now_ms, forced=True, group=group)
+    elif put.expires_at is not None:
+        number = blobs.blob_no(db, blobs.namespace_no(db, put.namespace), put.blob_id)
+        blob = Marked(number, put.namespace, put.blob_id, stays_local)
+        marks.set_expiry(db, blob, put.expires_at, now_ms=now_ms, group=group)
 
 
 def record_delete(

@@ -115,8 +115,8 @@ class _New:
         is_known = name in self._blobs or not self._chunks.isdisjoint(item.chunks)
         self._blobs.add(name)
         self._chunks.update(item.chunks)
-        is_plain = put.if_version is None and put.resolution is None and not put.local_only
-        if is_known or not is_plain:
+        is_plain = put.if_version is None and put.resolution is None and put.expires_at is None
+        if is_known or not is_plain or put.local_only:
             return False
         self._taken.append(item)
         return True

@@ -113,6 +113,23 @@ def withhold(db: Database, blob: Marked) -> None:
                 outbox.drop_change(db, number)
 
 
+def set_expiry(
+    db: Database,
+    blob: Marked,
+    at: int,
+    *,
+    now_ms: int,
+    forced: bool = False,
+    group: GroupId | None = None,
+) -> None:
+    """Let a blob expire at a time (Unix ms, or `NEVER`), if that is later than it would, or forced."""
+    device = meta.device_id(db)
+    change = ExpiresChange(blob.namespace, blob.blob_id, at, forced, next_hlc(db, now_ms))
+    add_expiry(db, blob.no, change, blobs.device_no(db, device))
+    if not blob.stays_local:
+        outbox.enqueue_change(db, encode_change(change), group=group)
+
+
 def add_expiry(db: Database, blob: int, change: ExpiresChange, device: int) -> None:
     """Take over an expiry change of a device, and note what all of them come to."""
     facts.add_expiry(db, blob, at=change.at, forced=change.forced, hlc=change.hlc, device=device)

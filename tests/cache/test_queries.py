@@ -12,16 +12,16 @@ NOW_S = NOW_MS / 1000
 
 
 def test_namespaces_are_the_users_that_hold_a_live_blob(desk: Desk) -> None:
-    assert queries.namespaces(desk.db) == ()
+    assert queries.namespaces(desk.db, now_ms=0) == ()
     for namespace in ("notes", "mail", ".settings", "gone"):
         desk.put("a", b"x", namespace=namespace)
     desk.delete("a", namespace="gone")
     desk.put("b", b"x", namespace="mail")
-    assert queries.namespaces(desk.db) == (NamespaceInfo("mail", 2), NamespaceInfo("notes", 1))
+    assert queries.namespaces(desk.db, now_ms=0) == (NamespaceInfo("mail", 2), NamespaceInfo("notes", 1))
 
 
 def test_namespaces_are_counted_without_reading_blobs(large: Recording) -> None:
-    assert queries.namespaces(large) == (NamespaceInfo("notes", ROWS),)
+    assert queries.namespaces(large, now_ms=0) == (NamespaceInfo("notes", ROWS),)
     check(large, allowed=["SCAN namespace USING INDEX sqlite_autoindex_namespace_1"])
 
 
