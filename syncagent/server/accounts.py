@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from syncagent.errors import ConfigError, TooNew, VaultInUse
+from syncagent.errors import ConfigError, TooNew, Unreachable, VaultInUse
 
 FILE = "accounts.db"
 _LOCK = "lock.db"
@@ -108,16 +108,19 @@ class Accounts:
         self._connection.close()
 
     def authenticate(self, token: str) -> Grant | None:
-        """Whose token this is; None where it is nobody's (any more)."""
+        """Whose token this is; None where it is nobody's (any more). `Unreachable` where nobody can tell."""
         match = _TOKEN.fullmatch(token)
         if match is None:
             return None
         token_id, secret = match.groups()
-        row = self._connection.execute(
-            "SELECT tokens.secret_sha256, tokens.is_append_only, users.name, users.quota_bytes"
-            " FROM tokens JOIN users ON users.name = tokens.user WHERE tokens.id = ?",
-            (token_id,),
-        ).fetchone()
+        try:
+            row = self._connection.execute(
+                "SELECT tokens.secret_sha256, tokens.is_append_only, users.name, users.quota_bytes"
+                " FROM tokens JOIN users ON users.name = tokens.user WHERE tokens.id = ?",
+                (token_id,),
+            ).fetchone()
+        except sqlite3.Error as error:
+            raise Unreachable(f"the accounts cannot be read: {error}") from error
         expected = row[0] if row else _NOBODY
         if not hmac.compare_digest(hashlib.sha256(secret.encode()).digest(), expected) or row is None:
             return None
@@ -182,8 +185,19 @@ class Accounts:
                 list(used.items()),
             )
 
-    def _transaction(self) -> "_Transaction":
-        return _Transaction(self._connection)
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of the block, or nothing if it raises."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise ConfigError(f"the accounts cannot be changed: {error}") from error
 
     def _check_known(self, name: str) -> None:
         check_user_name(name)
@@ -220,19 +234,6 @@ def only_server(data: Path) -> Iterator[None]:
                 ) from error
             raise ConfigError(f"the data folder {str(data)!r} cannot be locked: {error}") from error
         yield
-
-
-class _Transaction:
-    """`BEGIN IMMEDIATE` around a block: all of it, or nothing if it raises."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
-        self._connection.execute("COMMIT" if kind is None else "ROLLBACK")
 
 
 def check_user_name(name: str) -> str:

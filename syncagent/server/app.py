@@ -286,6 +286,7 @@ class _Front:
         seen = scope["seen"] = Seen()
 
         async def noted_receive() -> Message:
+            seen.is_body_asked_for = True
             message = await receive()
             seen.received_bytes += len(message.get("body", b""))
             return message
@@ -307,6 +308,9 @@ class _Front:
                 if seen.status:  # half an answer: only cutting it off tells the client
                     raise
                 seen.problem = problem.kind
+                if requests.expects_to_be_asked(scope) and not seen.is_body_asked_for:
+                    # It may never send the body now, and its next request is not to be taken for that.
+                    problem.headers["Connection"] = "close"
                 await problem.response()(scope, noted_receive, noted_send)
 
 

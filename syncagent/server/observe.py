@@ -34,6 +34,7 @@ class Seen:
     token_id: str | None = None
     status: int = 0
     problem: str | None = None
+    is_body_asked_for: bool = False
     received_bytes: int = 0
     sent_bytes: int = 0
 

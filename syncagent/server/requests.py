@@ -250,6 +250,11 @@ def check_shape(scope: Scope, limits: Limits) -> None:
         raise malformed_name("no path of this server has an escaped character")
 
 
+def expects_to_be_asked(scope: Scope) -> bool:
+    """Whether the client waits for `100 Continue` before it sends its body (RFC 9110, section 10.1.1)."""
+    return any(key == b"expect" for key, _ in scope["headers"])
+
+
 def _single(request: Request, header: str) -> str | None:
     values = request.headers.getlist(header)
     if len(values) > 1:

@@ -97,23 +97,24 @@ class BlobServer:
             server_header=False,
             backlog=_BACKLOG,
             timeout_keep_alive=round(limits.keep_alive_s),
-            timeout_graceful_shutdown=round(limits.drain_s),
         )
-        self._server = _Uvicorn(config, watch, lambda: ready(_url(listening)))
+        self._server = _Uvicorn(config, watch, limits.drain_s, lambda: ready(_url(listening)))
         self._server.should_exit = self._is_stopping
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(usage.keep_noted, notes.note_usage)
             await self._server.serve(sockets=[listening])
             tasks.cancel_scope.cancel()
-        notes.note_usage(usage.take_unnoted())
 
 
 class _Uvicorn(uvicorn.Server):
     """uvicorn, with signals left to whoever runs it, and nobody left waiting when it stops."""
 
-    def __init__(self, config: uvicorn.Config, watch: Watch, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, watch: Watch, drain_s: float, ready: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self._watch = watch
+        self._drain_s = drain_s
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -122,7 +123,14 @@ class _Uvicorn(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._watch.stop()
-        await super().shutdown(sockets)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._cut_off_later)
+            await super().shutdown(sockets)
+            tasks.cancel_scope.cancel()
+
+    async def _cut_off_later(self) -> None:
+        # Clients that seem to leave end requests in good order; uvicorn would cancel them with a traceback.
+        await anyio.sleep(self._drain_s)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
 

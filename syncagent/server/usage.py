@@ -6,6 +6,7 @@ after a start: what a crash has left, or somebody has changed by hand, needs no 
 """
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -13,9 +14,10 @@ import anyio
 import anyio.to_thread
 from starlette.requests import ClientDisconnect
 
-from syncagent.errors import ObjectExists
+from syncagent.errors import ObjectExists, SyncAgentError
 from syncagent.server.problem import Problem
 
+_log = logging.getLogger(__name__)
 _NOTHING_STORED = (Problem, ObjectExists, ClientDisconnect)
 """After these it is known that nothing was stored; after others the objects are counted again."""
 
@@ -82,16 +84,27 @@ class Usage:
             self._changed.set()
 
     async def keep_noted(self, note: Callable[[Mapping[str, int]], None]) -> None:
-        """Hand over what has changed, whenever it has; does not return. `note` runs on a worker thread."""
-        while True:
-            await self._changed.wait()
-            self._changed = anyio.Event()
-            await anyio.to_thread.run_sync(note, self.take_unnoted())
+        """Hand over what has changed, whenever it has, until cancelled; then once more.
 
-    def take_unnoted(self) -> dict[str, int]:
-        """The users whose usage has changed since the last call, and what it is."""
+        Args:
+            note: called on a worker thread. Where it fails the numbers are handed over with the next ones:
+                they are for looking at.
+        """
+        try:
+            while True:
+                await self._changed.wait()
+                self._changed = anyio.Event()
+                await anyio.to_thread.run_sync(self._hand_over, note)
+        finally:
+            self._hand_over(note)
+
+    def _hand_over(self, note: Callable[[Mapping[str, int]], None]) -> None:
         changed, self._unnoted = self._unnoted, set()
-        return {user: self._rooms[user].used for user in changed}
+        try:
+            note({user: self._rooms[user].used for user in changed})
+        except SyncAgentError as error:
+            _log.error("usage cannot be noted: %s", error)
+            self._unnoted |= changed
 
 
 def _over_quota(user: str, vault: str, size: int, quota_bytes: int, room: _Room) -> Problem:

@@ -306,6 +306,15 @@ def test_a_refused_body_is_read_to_its_end_and_the_connection_lives(
         assert status_of(read_all(connection)) == 200
 
 
+def test_a_body_that_was_not_asked_for_is_not_expected_any_more(server: EmbeddedServer, token: str) -> None:
+    for expect, path in (
+        ("100-continue", object_path("packs/x")),
+        ("100-Continue", object_path(RECORD, vault="of-nobody")),
+    ):
+        answer = exchange(server.url, head("PUT", path, token, "Content-Length: 99", f"Expect: {expect}"))
+        assert status_of(answer) in (400, 404) and b"connection: close" in answer.lower()
+
+
 def test_an_endless_body_is_cut_off(server: EmbeddedServer, token: str) -> None:
     sent = 0
     with connected(server.url) as connection:

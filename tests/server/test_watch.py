@@ -157,3 +157,6 @@ async def test_cursors() -> None:
         changes.tell()
     assert found == [changes.cursor] * 3 != [first] * 3
     assert Watch().changes("alice/default").cursor not in (first, changes.cursor)
+    watch.stop()
+    assert await watch.wait("alice/default", changes.cursor, 60) == changes.cursor
+    assert await watch.wait("carol/default", watch.changes("carol/default").cursor, 60)
