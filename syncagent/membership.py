@@ -58,7 +58,6 @@ from syncagent.errors import (
     ObjectNotFound,
     OpenError,
     SyncAgentError,
-    Unauthorized,
     VaultExists,
     VaultNotFound,
     WrongPassphrase,
@@ -68,7 +67,7 @@ from syncagent.journal.batch import encode_change
 from syncagent.journal.changes import DeviceChange, SlotsChange
 from syncagent.journal.clock import tick
 from syncagent.model import Alarm, CreatedVault, DeviceId, Hlc, JoinedVault, SlotId, VaultId
-from syncagent.places import find_place, not_let_in, open_place
+from syncagent.places import find_place, visit_place
 from syncagent.remote.base import Remote
 from syncagent.vault import Vault
 
@@ -115,8 +114,7 @@ async def create_vault(
     identity = _Identity(VaultId(os.urandom(16)), DeviceId(os.urandom(16)), new_root(), _name(device_name))
     recovery_code = new_recovery_code()
     place = await find_place(remote, token=token, ca_file=ca_file, client_cert=client_cert, create=True)
-    opened = await _open(place, create=True)
-    try:
+    async with visit_place(place, create=True) as opened:
         await _refuse_existing(opened)
         contents = SlotContents(FORMAT, identity.vault, {1: identity.root})
         slots = await anyio.to_thread.run_sync(
@@ -134,9 +132,6 @@ async def create_vault(
         except BaseException:
             discard_profile(temporary)
             raise
-    finally:
-        with anyio.move_on_after(10, shield=True):
-            await opened.aclose()
     async with Vault(profile, partial(open_database, profile, identity.root)) as vault:
         # If this fails the vault is made all the same, and its recovery code must be shown: the first
         # batch goes out with the first sync.
@@ -181,14 +176,11 @@ async def join_vault(
     credential = Credential.of(passphrase=passphrase, recovery_code=recovery_code)
     name = _name(device_name)
     place = await find_place(remote, token=token, ca_file=ca_file, client_cert=client_cert)
-    opened = await _open(place)
-    try:
+    async with visit_place(place) as opened:
         try:
             vault_id = decode_vault_record(await opened.get(names.VAULT))
         except ObjectNotFound as exc:
             raise VaultNotFound("there is no vault at the remote", todo="check the remote's address") from exc
-        except Unauthorized as exc:
-            raise not_let_in(exc, place) from exc
         found = await _fetch_slots(opened)
         parsed = _parsed(found)
         if not parsed:
@@ -210,9 +202,6 @@ async def join_vault(
         except BaseException:
             discard_profile(temporary)
             raise
-    finally:
-        with anyio.move_on_after(10, shield=True):
-            await opened.aclose()
     return JoinedVault(identity.vault.hex(), identity.device.hex(), place.url, alarms)
 
 
@@ -246,13 +235,6 @@ def _temporary(profile: Profile) -> Path:
 
 def _name(device_name: str | None) -> str:
     return check_device_name(device_name if device_name is not None else platform.node() or "device")
-
-
-async def _open(place: Place, *, create: bool = False) -> Remote:
-    try:
-        return await open_place(place, create=create)
-    except Unauthorized as exc:
-        raise not_let_in(exc, place) from exc
 
 
 async def _refuse_existing(remote: Remote) -> None:

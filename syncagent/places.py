@@ -1,6 +1,8 @@
 """From where a vault is kept to an open remote, and from one place to another."""
 
+import contextlib
 import os
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +12,14 @@ import anyio
 from syncagent.cache.place import Place, load_place, store_place
 from syncagent.engine.context import Context
 from syncagent.engine.records import check_vault
-from syncagent.errors import ConfigError, RemoteRolledBack, Unauthorized, VaultNotFound
+from syncagent.errors import (
+    ConfigError,
+    RemoteError,
+    RemoteRolledBack,
+    TransientRemoteError,
+    Unauthorized,
+    VaultNotFound,
+)
 from syncagent.model import RemoteInfo
 from syncagent.remote import Access, is_same_server, locate, open_remote
 from syncagent.remote.base import Remote
@@ -33,10 +42,8 @@ async def find_place(
         RemoteError: the server does not answer as it should.
     """
     place = Place(url, token or None, _absolute(ca_file), _absolute(client_cert))
-    try:
+    with _nothing_changed(place):
         return replace(place, url=await locate(url, access=_access(place), create=create))
-    except Unauthorized as exc:
-        raise not_let_in(exc, place) from exc
 
 
 async def open_place(place: Place, *, create: bool = False) -> Remote:
@@ -46,10 +53,16 @@ async def open_place(place: Place, *, create: bool = False) -> Remote:
     return await open_remote(place.url, access=_access(place), create=create)
 
 
-def not_let_in(exc: Unauthorized, place: Place) -> Unauthorized:
-    """The error of a vault that is not there yet: its token cannot be replaced, only given."""
-    todo = "check the token" if place.token else "give the token of the server's user with --token-file"
-    return Unauthorized(str(exc), safe=exc.safe, todo=todo)
+@contextlib.asynccontextmanager
+async def visit_place(place: Place, *, create: bool = False) -> AsyncIterator[Remote]:
+    """The remote at a place where nothing is kept yet; its errors say that nothing was changed."""
+    with _nothing_changed(place):
+        remote = await open_place(place, create=create)
+        try:
+            yield remote
+        finally:
+            with anyio.move_on_after(10, shield=True):
+                await remote.aclose()
 
 
 async def describe(ctx: Context) -> RemoteInfo:
@@ -77,19 +90,30 @@ async def move(
         ca_file=kept.ca_file if ca_file is None else ca_file,
         client_cert=kept.client_cert if client_cert is None else client_cert,
     )
-    remote = await open_place(place)
-    try:
-        await check_vault(ctx, remote)
-    except RemoteRolledBack as exc:
-        raise VaultNotFound(
-            "there is no vault at that remote", todo="copy the present remote there first, with all its files"
-        ) from exc
-    except Unauthorized as exc:
-        raise not_let_in(exc, place) from exc
-    finally:
-        with anyio.move_on_after(10, shield=True):
-            await remote.aclose()
+    async with visit_place(place) as remote:
+        try:
+            await check_vault(ctx, remote)
+        except RemoteRolledBack as exc:
+            raise VaultNotFound(
+                "there is no vault at that remote",
+                todo="copy the present remote there first, with all its files",
+            ) from exc
     await ctx.cache.write(partial(store_place, place=place))
+
+
+@contextlib.contextmanager
+def _nothing_changed(place: Place) -> Iterator[None]:
+    """Other texts for errors of a place that is not in use yet: no work waits, and no token is kept."""
+    try:
+        yield
+    except RemoteError as exc:
+        if exc.safe == RemoteError.default_safe:
+            exc.safe = "nothing was changed"
+        if isinstance(exc, Unauthorized):
+            exc.todo = "check the token" if place.token else "give the server's token with --token-file"
+        elif exc.todo == TransientRemoteError.default_todo:
+            exc.todo = "check the remote's address and try again"
+        raise
 
 
 def _access(place: Place) -> Access:

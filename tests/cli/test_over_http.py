@@ -161,8 +161,12 @@ def test_no_token_and_a_wrong_one_leave_nothing_and_say_what_to_give(home: Home,
         home.write_token("A" * 40)
         arguments = ("--remote", f"{home.server.url}/notes", "--token-file", str(home.token_file))
         assert bare(command, *arguments).failed(5).endswith("check the token")
+    home.server.stop()
+    arguments = ("--remote", f"{home.server.url}/notes", "--token-file", str(home.token_file))
+    for command in ("init", "join"):
+        line = bare(command, *arguments).failed(4)
+        assert line.endswith("; nothing was changed; check the remote's address and try again")
     assert not bare.profile.exists()
-    assert "--token-file" not in bare("init").ok().out
 
 
 def test_several_vaults_at_a_server_are_named(home: Home, first: Shell, bare: Shell) -> None:
