@@ -1,0 +1,111 @@
+"""The one thread in which the vaults of synchronous callers live: an event loop that outlasts them all.
+
+It is started by the first call and waits, without waking up, while nothing is asked of it. Any thread
+may call. It does not keep a program from ending; vaults that are open then are closed at the exit.
+"""
+
+import atexit
+import contextlib
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from syncagent.errors import ConfigError
+
+T = TypeVar("T")
+
+_NAME = "syncagent"
+END_S = 10.0
+"""How long the end of a program waits for its vaults to close."""
+
+
+class LoopThread:
+    """An event loop in a thread of its own; see `loop_thread`."""
+
+    def __init__(self, backend: str) -> None:
+        self._pid = os.getpid()
+        self._manager = start_blocking_portal(backend, name=_NAME)
+        self._portal: BlockingPortal = self._manager.__enter__()
+        self._has_ended = False
+        self._closers: dict[object, Callable[[], Awaitable[None]]] = {}
+        atexit.register(self._end)
+
+    def run(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What some asynchronous work gives. `KeyboardInterrupt` in the caller cancels the work."""
+        future = self.start(work)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # nothing, if it is the work's own error
+            raise
+
+    def start(self, work: Callable[[], Awaitable[T]]) -> "Future[T]":
+        """Begin some work in the loop. Cancelling the future cancels the work."""
+        self._check()
+        return self._portal.start_task_soon(work)
+
+    def hold(self, work: Callable[..., Awaitable[None]]) -> "Future[None]":
+        """Begin some work that says when it is ready, and wait for that; raises what it raises before."""
+        self._check()
+        future, _ = self._portal.start_task(work)
+        return future
+
+    def at_end(self, key: object, close: Callable[[], Awaitable[None]] | None) -> None:
+        """In the loop: what closes a vault should the program end without; None when it is closed."""
+        if close is None:
+            self._closers.pop(key, None)
+        else:
+            self._closers[key] = close
+
+    def _check(self) -> None:
+        if os.getpid() != self._pid:
+            raise ConfigError(
+                "this process was forked from the one that opened the vault",
+                safe="the vault is as the other process leaves it",
+                todo="open it again in this process: several may have it open",
+            )
+        if threading.current_thread().name == _NAME:
+            raise ConfigError(
+                "a callback that runs in the vault's own thread must not wait for the vault",
+                todo="hand the call to another thread, or use `listen`",
+            )
+        if self._has_ended:
+            raise ConfigError("the program is ending, and its vaults are closed")
+
+    def _end(self) -> None:
+        if os.getpid() == self._pid:
+            with contextlib.suppress(Exception):  # nobody is left to be told
+                self.start(self._close_all).result(END_S)
+            self._has_ended = True
+
+    async def _close_all(self) -> None:
+        for close in list(self._closers.values()):
+            await close()
+
+
+_threads: dict[str, LoopThread] = {}
+_lock = threading.Lock()
+
+
+def loop_thread(backend: str) -> LoopThread:
+    """The loop of this process for an anyio backend, started on first use."""
+    with _lock:
+        found = _threads.get(backend)
+        if found is None:
+            found = _threads[backend] = LoopThread(backend)
+        return found
+
+
+def _forget() -> None:
+    """In a forked child: the loops' threads are not here, and the lock may have been held."""
+    global _lock
+    _lock = threading.Lock()
+    _threads.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_forget)
