@@ -167,6 +167,36 @@ class BlobInfo:
     last_read_at: datetime.datetime | None = None
 
 
+class FetchPolicy(enum.Enum):
+    """Which content of a namespace a device fetches by itself."""
+
+    EAGER = "eager"
+    """All of it."""
+    ON_DEMAND = "on-demand"
+    """What is read, prefetched or pinned."""
+    PINNED = "pinned"
+    """All of it, and none can be evicted."""
+
+
+class Dedup(enum.Enum):
+    """Among which blobs equal content is stored once."""
+
+    NAMESPACE = "namespace"
+    VAULT = "vault"
+    NONE = "none"
+    """Not at all, nor compressed together with what is of another namespace: for what strangers write."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceSettings:
+    """How a namespace is kept; `history` is how many versions, None for all. `local_only` is not synced."""
+
+    fetch: FetchPolicy = FetchPolicy.EAGER
+    dedup: Dedup = Dedup.NAMESPACE
+    history: int | None = None
+    local_only: bool = False
+
+
 class ListOrder(enum.Enum):
     """What a listing is sorted by: the id, when the blob was last changed or first put, or its size."""
 

@@ -12,6 +12,9 @@ from syncagent.errors import InvalidName
 
 MAX_BLOB_ID_BYTES = 1024
 
+SETTINGS = ".settings"
+"""The namespace whose blobs are the settings of the others."""
+
 VAULT = "vault"
 KEYS = "keys/"
 DEVICES = "devices/"
@@ -39,6 +42,11 @@ def check_namespace(name: str) -> str:
             todo="use 1 to 64 of a-z 0-9 . _ - and begin with a letter or digit",
         )
     return name
+
+
+def is_user_namespace(name: str) -> bool:
+    """Whether a name is one that users may give to a namespace."""
+    return bool(_NAMESPACE.fullmatch(name))
 
 
 def is_namespace(name: str) -> bool:

@@ -4,13 +4,14 @@
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
 
-from syncagent.blobs import listing, marking, reading, versions, writing
+from syncagent.blobs import listing, marking, reading, settings, versions, writing
 from syncagent.blobs.inside import Inside
 from syncagent.blobs.reading import OpenBlob
 from syncagent.blobs.writing import Request, checked_put
 from syncagent.engine.context import Context
 from syncagent.engine.engine import Engine
 from syncagent.engine.expected import check_expected
+from syncagent.engine.settings import checked_change
 from syncagent.engine.sources import Source
 from syncagent.model import (
     DEFAULT_PRIORITY,
@@ -21,6 +22,7 @@ from syncagent.model import (
     FlagsResult,
     GetResult,
     MetadataValue,
+    NamespaceSettings,
     PutResult,
     SyncStatus,
     Version,
@@ -301,6 +303,34 @@ class Namespace:
             InvalidName: one cannot be a flag; nothing was changed.
         """
         return await marking.update_flags(self._inside, blob_ids, add=add, remove=remove)
+
+    async def settings(
+        self,
+        *,
+        fetch: str | None = None,
+        dedup: str | None = None,
+        history: int | None = None,
+        local_only: bool | None = None,
+    ) -> NamespaceSettings:
+        """How this namespace is kept, after a change of what is given. Durable here on return.
+
+        All but `local_only` go to the other devices with the next sync and hold there too. Of changes on
+        two devices at once, the later one stands, with all it says.
+
+        Args:
+            fetch: `eager` fetches all content, `pinned` too and lets none be evicted; `on-demand` fetches
+                what is read, prefetched or pinned. What was known before follows: what still waits to be
+                fetched is not wanted any more, or what is elsewhere is wanted; what is here stays.
+            dedup: among which blobs equal content is stored once: `namespace`, `vault` or `none`, for
+                what strangers write. Of new blobs; the others stay as they are.
+            history: how many versions to keep, 0 for all. It is kept for retention, which does not act yet.
+            local_only: of this device alone: whether new blobs stay here. What there is stays as it is.
+
+        Raises:
+            ConfigError: a value that there is none of.
+        """
+        change = checked_change(fetch=fetch, dedup=dedup, history=history, local_only=local_only)
+        return await settings.read_or_change(self._inside, change)
 
     async def exists(self, blob_id: str) -> bool:
         """Whether a live blob has this id on this device, with or without its content."""

@@ -13,6 +13,16 @@ from syncagent.errors import TransientRemoteError
 from syncagent.model import NamespaceInfo, NamespaceStatus, SyncState, SyncStatus, VaultStatus
 from syncagent.times import utc
 
+_CONFLICTS = (
+    "SELECT count(*) FROM blob WHERE conflict"
+    " AND namespace_no NOT IN (SELECT no FROM namespace WHERE name LIKE '.%')"
+)
+_INTERNAL_CHANGES = (
+    "SELECT sum(blobs) FROM status_count JOIN namespace ON namespace.no = namespace_no"
+    " WHERE name LIKE '.%' AND status IN (?, ?)"
+)
+_UNSENT = (int(SyncStatus.PENDING_UPLOAD), int(SyncStatus.FAILED_UPLOAD))
+
 
 def status(db: Database, *, last_sync: float | None, now: float) -> VaultStatus:
     """Counts and reasons. Reads a few rows a namespace, whatever the number of blobs.
@@ -57,8 +67,8 @@ def status(db: Database, *, last_sync: float | None, now: float) -> VaultStatus:
         remote=meta.find_text(db, meta.REMOTE) or "",
         counts=totals,
         namespaces=namespaces,
-        pending_changes=changes + tombstones_total,
-        conflicts=int(db.scalar("SELECT count(*) FROM blob WHERE conflict") or 0),
+        pending_changes=changes + tombstones_total + int(db.scalar(_INTERNAL_CHANGES, _UNSENT) or 0),
+        conflicts=int(db.scalar(_CONFLICTS) or 0),
         last_sync=None if last_sync is None else utc(last_sync * 1000),
         next_attempt=utc(max(waits_until)) if waits_until and reason else None,
         state=state_of(reason),

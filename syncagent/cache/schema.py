@@ -20,7 +20,15 @@ _SCHEMA_1 = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 
 -- Who and where -----------------------------------------------------------------
-CREATE TABLE namespace (no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE namespace (
+    no INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    fetch TEXT NOT NULL DEFAULT 'eager',       -- these as the blob in `.settings` says
+    dedup TEXT NOT NULL DEFAULT 'namespace',
+    history INTEGER,
+    fetch_done TEXT NOT NULL DEFAULT 'eager',  -- the policy by which all that is known is wanted or not
+    local_only INTEGER NOT NULL DEFAULT 0      -- of this device alone
+);
 CREATE TABLE device (
     no INTEGER PRIMARY KEY,
     id BLOB NOT NULL UNIQUE,
@@ -43,6 +51,7 @@ CREATE TABLE blob (
     created_at INTEGER NOT NULL DEFAULT 0,
     changed INTEGER NOT NULL DEFAULT 0,        -- hlc
     conflict INTEGER NOT NULL DEFAULT 0,
+    pinned INTEGER NOT NULL DEFAULT 0,         -- on this device: its content is wanted, whatever the policy
     expires_at INTEGER,                        -- Unix ms, what its rows in `expiry` say; null: never
     status INTEGER,                            -- kept by the triggers below
     UNIQUE (namespace_no, id)

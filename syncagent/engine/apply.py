@@ -10,7 +10,18 @@ from typing import TypeVar
 
 import msgspec
 
-from syncagent.cache import alarms, blobs, chunks, downloads, facts, journals, meta, outbox, ownbatches
+from syncagent.cache import (
+    alarms,
+    blobs,
+    chunks,
+    downloads,
+    facts,
+    journals,
+    meta,
+    outbox,
+    ownbatches,
+    settings,
+)
 from syncagent.cache.db import Database
 from syncagent.cache.status import Event, after
 from syncagent.engine import marks
@@ -35,6 +46,7 @@ from syncagent.journal.changes import (
 from syncagent.journal.clock import is_far_ahead, observe
 from syncagent.journal.merge import Register, newest
 from syncagent.model import CHUNK_SIZE, Alarm, DeviceId, Hlc, PackRecord, Version, VersionId
+from syncagent.names import SETTINGS
 
 _C = TypeVar("_C", TagChange, DeviceChange, SlotsChange)
 
@@ -268,14 +280,16 @@ def _apply_version(db: Database, version: Version, incoming: Incoming, applied: 
         for position, chunk_id in enumerate(version.content)
     ]
     is_here = all(chunks.is_here(db, number) for number in numbers)
-    status = after(None, Event.ARRIVED_HERE if is_here else Event.ARRIVED_WANTED)
+    is_wanted = settings.wants(db, version.namespace, version.blob_id)
+    arrival = Event.ARRIVED_WANTED if is_wanted else Event.ARRIVED_UNWANTED
+    status = after(None, Event.ARRIVED_HERE if is_here else arrival)
     assert status is not None
     added = add_version(db, version, device=incoming.device, seq=incoming.seq, status=status, chunks=numbers)
-    if added.is_head and not is_here:
+    if added.is_head and is_wanted and not is_here:
         downloads.enqueue(db, [added.version_no])
     if added.is_head and is_here:
         applied.arrived += 1
-    if added.is_conflict:
+    if added.is_conflict and version.namespace != SETTINGS:  # of two settings the later stands
         applied.conflicts.add(added.blob_no)
     if added.winner is not None:
         applied.seen.append(

@@ -7,17 +7,23 @@ is read for the first time is one. All others go one by one (`apply.py`).
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from syncagent.cache import blobs, bulk, chunks, downloads
+from syncagent.cache import blobs, bulk, chunks, downloads, settings
 from syncagent.cache.db import Database
 from syncagent.cache.status import Event, after
 from syncagent.model import CHUNK_SIZE, ChunkId, Scope, Version
+from syncagent.names import SETTINGS
 
 
 def candidates(versions: Iterable[Version]) -> list[Version]:
     """Those of a batch's versions that may be newcomers: without parents, the only one of their blob."""
     versions = list(versions)
     count = Counter((version.namespace, version.blob_id) for version in versions)
-    return [v for v in versions if not v.parents and count[v.namespace, v.blob_id] == 1]
+    return [
+        v
+        for v in versions
+        # What the settings say is followed where versions go one by one.
+        if not v.parents and count[v.namespace, v.blob_id] == 1 and v.namespace != SETTINGS
+    ]
 
 
 def newcomers(db: Database, versions: Iterable[Version]) -> list[Version]:
@@ -57,7 +63,9 @@ def add_newcomers(db: Database, versions: Sequence[Version], *, device: int, seq
         groups[version.namespace, is_here].append(version)
     arrived = 0
     for (name, is_here), group in groups.items():
-        status = after(None, Event.ARRIVED_HERE if is_here else Event.ARRIVED_WANTED)
+        is_wanted = settings.wants(db, name)
+        arrival = Event.ARRIVED_WANTED if is_wanted else Event.ARRIVED_UNWANTED
+        status = after(None, Event.ARRIVED_HERE if is_here else arrival)
         assert status is not None
         added = bulk.insert_blobs(
             db,
@@ -70,6 +78,6 @@ def add_newcomers(db: Database, versions: Sequence[Version], *, device: int, seq
         )
         if is_here:
             arrived += len(group)
-        else:
+        elif is_wanted:
             downloads.enqueue(db, added)
     return arrived

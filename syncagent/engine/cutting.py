@@ -7,10 +7,10 @@ else single rows whose content is in packs that this or an earlier batch names.
 import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from syncagent import names
-from syncagent.cache import alarms, blobs, journals, meta, outbox, ownbatches, sendable
+from syncagent.cache import alarms, blobs, journals, meta, outbox, ownbatches, sendable, settings
 from syncagent.cache.db import Database
 from syncagent.cache.ownbatches import OwnBatch
 from syncagent.cache.sendable import START, Position, ReadyPage, Waiting
@@ -27,6 +27,7 @@ from syncagent.journal.changes import (
     MAX_CHANGES,
     MAX_TRANSACTION_BYTES,
     Batch,
+    ExpiresChange,
     FlagsChange,
     Head,
 )
@@ -71,6 +72,7 @@ def cut_batch(
     namespace: int | None,
     after: Position = START,
     versions: Sequence[int] | None = None,
+    is_apart: bool = False,
 ) -> Cut:
     """Cut, seal and keep the next batch, where anything is ready.
 
@@ -79,7 +81,9 @@ def cut_batch(
         author: who seals it, and when.
         namespace: only of this one.
         after: only what waits behind it in the queue.
-        versions: only these, wherever they wait; no transactions.
+        versions: only these, wherever they wait; no transactions. Of one kind, that of the first.
+        is_apart: of the two kinds that share no batch, the one that strangers write (`dedup` none).
+            Without `versions`. Transactions are whole, whatever is in them.
     """
     pending = ownbatches.unconfirmed_batch(db)
     if pending is not None:
@@ -93,10 +97,15 @@ def cut_batch(
         taken = _take_group(db, author.now_ms, packs_bytes, namespace)
         if taken is None:
             page = sendable.publishable(db, author.now_ms, MAX_CHANGES, namespace, after=after)
+            page = ReadyPage(_of_one_kind(db, page.rows, is_apart=is_apart), page.next)
     else:
-        page = ReadyPage(sendable.publishable_of(db, author.now_ms, versions, namespace), None)
+        ready = sendable.publishable_of(db, author.now_ms, versions, namespace)
+        page = ReadyPage(_of_one_kind(db, ready), None)
     if taken is None:
         taken = _take_changes(db, page, packs_bytes, author.now_ms)
+        if versions is not None:
+            others = {row.no for row in ready} - {row.no for row in page.rows}
+            taken = replace(taken, left=[*taken.left, *_versions([r for r in ready if r.no in others])])
     # Packs that have just been named may make rows ready that were passed by, and a whole transaction too.
     next_ = after if packs or taken.is_group else taken.next
     if not taken.rows and not packs and not _owes_acknowledgement(db, author):
@@ -154,6 +163,31 @@ def _take_group(db: Database, now_ms: int, packs_bytes: int, namespace: int | No
     if packs_bytes and packs_bytes + sum(map(len, changes.values())) > _GROUP_BYTES:
         return None  # the packs go first, in a batch of their own
     return _Taken(rows, _in_order(rows, changes), is_group=True)
+
+
+def _of_one_kind(db: Database, rows: Sequence[Waiting], *, is_apart: bool | None = None) -> Sequence[Waiting]:
+    """Those rows whose changes strangers write, or the others; None: those like the first.
+
+    What is compressed together must not be: the size of a batch would tell a stranger what is ours in it.
+    """
+    apart = settings.kept_apart(db)
+    if not apart:
+        return [] if is_apart else rows
+    versions = settings.versions_apart(db, _versions(rows))
+    kinds = [
+        row.version_no in versions if row.change is None else _namespace_of(row.change) in apart
+        for row in rows
+    ]
+    wanted = is_apart if is_apart is not None else bool(kinds and kinds[0])
+    return [row for row, kind in zip(rows, kinds, strict=True) if kind is wanted]
+
+
+def _namespace_of(change: bytes) -> str | None:
+    try:
+        decoded = decode_change(change)
+    except (OpenError, TooNew, LimitExceeded):
+        return None  # it is set aside when it is read for the batch
+    return decoded.namespace if isinstance(decoded, FlagsChange | ExpiresChange) else None
 
 
 def _take_changes(db: Database, page: ReadyPage, packs_bytes: int, now_ms: int) -> _Taken:

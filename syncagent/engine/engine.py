@@ -34,6 +34,7 @@ from syncagent.engine.pull import pull
 from syncagent.engine.records import check_vault, put_device_record
 from syncagent.engine.report import Arrivals, Listener, Meter, Tally
 from syncagent.engine.send import Sender
+from syncagent.engine.settings import settle_policies
 from syncagent.engine.slots import delete_dropped, refresh_slots
 from syncagent.engine.sweeping import sweep_leftovers
 from syncagent.engine.tasks import run_together
@@ -249,6 +250,7 @@ class Engine:
             tally.alarms += pulled.alarms
             await refresh_slots(ctx, remote)
             tally.alarms += await heal_slots(ctx, remote, slots_there)
+        await settle_policies(ctx)
         number = None
         if namespace is not None:
             # -1 for a namespace that is not known here: it has nothing to send or fetch.

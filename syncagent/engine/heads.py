@@ -12,10 +12,12 @@ import msgspec
 from syncagent.cache import blobs
 from syncagent.cache.blobs import HeadRow
 from syncagent.cache.db import Database
+from syncagent.engine.settings import follow
 from syncagent.errors import CacheDamaged
 from syncagent.journal import merge
 from syncagent.journal.merge import Node, inherit
 from syncagent.model import DeviceId, Hlc, SyncStatus, Version, VersionId
+from syncagent.names import SETTINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,8 @@ def add_version(
         conflict=is_conflict,
         demoted=demoted,
     )
+    if version.namespace == SETTINGS:
+        follow(db, winner)
     before = max(map(_head_node, old), key=merge.rank, default=None)
     return Added(
         number,

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from syncagent.cache import blobs, downloads, meta, outbox
+from syncagent.cache import blobs, downloads, meta, outbox, settings
 from syncagent.cache.blobs import BlobRow, HeadRow
 from syncagent.cache.chunks import ChunkSource
 from syncagent.cache.db import Database
 from syncagent.cache.status import Event, after
 from syncagent.crypto.chunk import content_digest
-from syncagent.crypto.keys import VaultKeys
+from syncagent.crypto.keys import VAULT_SCOPE, VaultKeys
 from syncagent.engine import marks
 from syncagent.engine.heads import add_version, fold_pair, is_local_only
 from syncagent.engine.marks import Marked, next_hlc
@@ -31,6 +31,7 @@ from syncagent.errors import (
 from syncagent.journal.changes import NEVER
 from syncagent.model import (
     DEFAULT_PRIORITY,
+    Dedup,
     GroupId,
     Metadata,
     Parent,
@@ -77,14 +78,26 @@ def scope_of(db: Database, keys: VaultKeys, put: Put) -> Scope:
     """
     number = blobs.find_namespace(db, put.namespace)
     row = None if number is None else blobs.find_blob(db, number, put.blob_id)
-    if put.local_only and not (row is not None and is_local_only(blobs.heads(db, row.no))):
+    heads = [] if row is None else blobs.heads(db, row.no)
+    if _stays_local(db, put, row, heads) and not is_local_only(heads):
         return random_scope()
     if row is not None and row.winner_no is not None:
         try:
             return Scope(blobs.load_version(db, row.winner_no).scope)
         except CacheDamaged:  # a damaged head must not keep anyone from replacing it
             pass
-    return keys.namespace_scope(put.namespace)
+    return new_scope(db, keys, put.namespace) or random_scope()
+
+
+def new_scope(db: Database, keys: VaultKeys, namespace: str) -> Scope | None:
+    """The dedup scope of a new blob of a namespace; None where each has one of its own."""
+    match settings.load(db, namespace).dedup:
+        case Dedup.NAMESPACE:
+            return keys.namespace_scope(namespace)
+        case Dedup.VAULT:
+            return VAULT_SCOPE
+        case Dedup.NONE:
+            return None
 
 
 def check_priority(priority: int) -> int:
@@ -139,11 +152,11 @@ def record_put(
         if winner is not None and put.resolution.keeps_metadata:
             put = replace(put, metadata=winner.metadata)
     was_local = is_local_only(heads)
-    stays_local = was_local if put.local_only is None else put.local_only
+    stays_local = _stays_local(db, put, row, heads)
     if stays_local and not was_local:
         scope = None  # one of its own
     else:
-        scope = keys.namespace_scope(put.namespace) if winner is None else Scope(winner.scope)
+        scope = new_scope(db, keys, put.namespace) if winner is None else Scope(winner.scope)
     content = content_in(scope)
     is_there = row is not None and row.is_live(now_ms)
     if is_there and winner is not None and put.resolution is None:
@@ -298,6 +311,16 @@ def _move(db: Database, row: BlobRow, put: Put, stays_local: bool) -> None:
         blobs.move_status(db, row.winner_no, Event.KEPT_LOCAL)
         outbox.forget(db, row.winner_no)
         marks.withhold(db, blob)
+
+
+def _stays_local(db: Database, put: Put, row: BlobRow | None, heads: Sequence[HeadRow]) -> bool:
+    """Whether a blob stays on this device: as the caller says, else as it is, else as its namespace does."""
+    if put.local_only is not None:
+        return put.local_only
+    if is_local_only(heads):
+        return True
+    is_new = row is None or row.winner_no is None or row.is_deleted
+    return is_new and settings.load(db, put.namespace).local_only
 
 
 def _check_version(put: Put, heads: Sequence[HeadRow], row: BlobRow | None) -> None:

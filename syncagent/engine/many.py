@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from syncagent import names
-from syncagent.cache import blobs, bulk, chunks, meta, outbox
+from syncagent.cache import blobs, bulk, chunks, meta, outbox, settings
 from syncagent.cache.bulk import SmallChunk
 from syncagent.cache.chunks import ChunkSource
 from syncagent.cache.db import Database
@@ -49,7 +49,7 @@ def put_some(db: Database, items: Sequence[SmallPut]) -> list[PutResult]:
     started = time.monotonic()
     items = _slice(items)
     ctx = items[0].ctx
-    scopes = {name: ctx.keys.namespace_scope(name) for name in {item.put.namespace for item in items}}
+    scopes = {name: local.new_scope(db, ctx.keys, name) for name in {item.put.namespace for item in items}}
     new = _New(db, ctx, [_Item.of(ctx, item, scopes[item.put.namespace]) for item in items])
     results: list[PutResult] = []
     for item in new.items:
@@ -86,7 +86,8 @@ class _Item:
     """Its chunk, unless it is empty, in the scope that a new blob has."""
 
     @classmethod
-    def of(cls, ctx: Context, item: SmallPut, scope: Scope) -> "_Item":
+    def of(cls, ctx: Context, item: SmallPut, scope: Scope | None) -> "_Item":
+        scope = storing.random_scope() if scope is None else scope
         digest = digest_of(item.data)
         chunks = (ctx.keys.chunk_id(scope, digest),) if item.data else ()
         return cls(item.put, item.data, digest, scope, chunks)
@@ -102,11 +103,14 @@ class _New:
         self._taken: list[_Item] = []
         self._chunks: set[ChunkId] = set(chunks.find_chunks(db, [i for item in items for i in item.chunks]))
         self._blobs: set[tuple[str, str]] = set()
+        self._local: set[str] = set()  # namespaces whose new blobs stay on this device
         for name in {item.put.namespace for item in items}:
             number = blobs.find_namespace(db, name)
             ids = [item.put.blob_id for item in items if item.put.namespace == name]
             known = set() if number is None else bulk.known_blobs(db, number, ids)
             self._blobs |= {(name, blob_id) for blob_id in known}
+            if settings.load(db, name).local_only:
+                self._local.add(name)
 
     def take(self, item: _Item) -> bool:
         """Whether this one is stored with the next `store`: nothing like it is known, or comes before it."""
@@ -115,8 +119,9 @@ class _New:
         is_known = name in self._blobs or not self._chunks.isdisjoint(item.chunks)
         self._blobs.add(name)
         self._chunks.update(item.chunks)
+        stays = put.namespace in self._local if put.local_only is None else put.local_only
         is_plain = put.if_version is None and put.resolution is None and put.expires_at is None
-        if is_known or not is_plain or put.local_only:
+        if is_known or not is_plain or stays:
             return False
         self._taken.append(item)
         return True

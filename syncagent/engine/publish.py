@@ -15,7 +15,7 @@ from functools import partial
 import anyio
 
 from syncagent import names
-from syncagent.cache import blobs, downloads, journals, meta, outbox, ownbatches
+from syncagent.cache import blobs, downloads, journals, meta, outbox, ownbatches, settings
 from syncagent.cache.db import Database
 from syncagent.cache.ownbatches import OwnBatch
 from syncagent.cache.sendable import START, Position
@@ -99,11 +99,16 @@ class Publisher:
             RemoteError: the remote does not take it; the outbox keeps it.
         """
         async with self._turn:
-            after: Position | None = START
-            while after is not None and not self.stuck:
-                cut = await self._cut(partial(cut_batch, after=after))
-                await self._publish(cut.batch)
-                after = cut.next
+            await self._flush(is_apart=False)
+            if await self._ctx.cache.read(settings.kept_apart):
+                await self._flush(is_apart=True)
+
+    async def _flush(self, *, is_apart: bool) -> None:
+        after: Position | None = START
+        while after is not None and not self.stuck:
+            cut = await self._cut(partial(cut_batch, after=after, is_apart=is_apart))
+            await self._publish(cut.batch)
+            after = cut.next
 
     async def _publish_offered(self) -> None:
         versions = list(self._offered)[:MAX_CHANGES]

@@ -32,7 +32,7 @@ def fill(db: Database, rows: int) -> None:
     """As many blobs of one chunk each that wait to be sent, as set-based statements."""
     numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) "
     for sql in (
-        "INSERT INTO namespace VALUES (1, 'notes')",
+        "INSERT INTO namespace (no, name) VALUES (1, 'notes')",
         "INSERT INTO device (no, id) VALUES (1, x'64')",
         numbers
         + "INSERT INTO blob (no, namespace_no, id, winner_no, size) SELECT i, 1, 'blob-' || i, i, 10 FROM n",

@@ -38,7 +38,7 @@ def test_status(desk: Desk) -> None:
     assert status.counts[SyncStatus.PENDING_UPLOAD] == 2 == sum(status.counts.values())
     assert list(status.namespaces) == ["mail", "notes"]
     assert (status.namespaces["notes"].blobs, status.namespaces["notes"].pending_changes) == (1, 1)
-    assert status.pending_changes == 2 and status.conflicts == 0 and status.reasons == ()
+    assert status.pending_changes == 3 and status.conflicts == 0 and status.reasons == ()
     meta.put(desk.db, meta.NEXT_SYNC_AT, NOW_MS + 5000)
     meta.put(desk.db, meta.SYNC_REASON, "Unreachable: no")
     desk.db.execute("UPDATE upload SET last_error = 'refused' WHERE version_no IS NOT NULL")
