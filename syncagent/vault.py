@@ -236,7 +236,8 @@ class Vault:
         live blob, each once), store each page's `token` with what was made of the page, and ask with the last
         one from then on. A page tells how its blobs look now, not how they came to look so; a blob that
         goes on changing may come again. A change of content, metadata, flags, expiry, conflict or sync status
-        counts. The token outlives restarts, and belongs to this device's cache.
+        counts; that it was read does not, and neither does that its time has come: mind `expires_at`. The
+        token outlives restarts, and belongs to this device's cache.
 
         Args:
             since: `token` of the page before; None from the beginning.

@@ -24,6 +24,7 @@ from syncagent.model import Metadata, Version
 from syncagent.transaction import TransactionNamespace
 
 A = TypeVar("A")
+B = TypeVar("B")
 T = TypeVar("T")
 P = ParamSpec("P")
 
@@ -44,6 +45,111 @@ def waits(method: Callable[Concatenate[A, P], Awaitable[T]]) -> Callable[Concate
         return self.thread.run(partial(method, self.inner, *args, **kwargs))
 
     return call
+
+
+def gives(
+    method: Callable[Concatenate[A, P], B], face: Callable[[LoopThread, B], T]
+) -> Callable[Concatenate[Face[A], P], T]:
+    """The method that gives the face of what another one gives at once."""
+
+    @wraps(method)
+    def call(self: Face[A], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return face(self.thread, method(self.inner, *args, **kwargs))
+
+    return call
+
+
+class BlobReader(Face[reader.BlobReader]):
+    """A blob's content, in order or by range; iterate over it for the chunks."""
+
+    @property
+    def version(self) -> Version:
+        """The version that is read."""
+        return self.inner.version
+
+    @property
+    def size(self) -> int:
+        """Length of the content in bytes."""
+        return self.inner.size
+
+    @property
+    def metadata(self) -> Metadata:
+        """The version's metadata."""
+        return self.inner.metadata
+
+    @property
+    def created_at(self) -> datetime.datetime:
+        """When the blob was first put, UTC."""
+        return self.inner.created_at
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The content in chunks of 1 MiB but the last; raises as the asynchronous one does."""
+        return _Waiting(self.thread, self.inner.__aiter__())
+
+    read_range = waits(reader.BlobReader.read_range)
+
+
+class OpenedBlob(Face[OpenBlob]):
+    """The context manager that `Namespace.open` returns."""
+
+    def __enter__(self) -> "BlobReader":
+        return BlobReader(self.thread, self.thread.run(self.inner.__aenter__))
+
+    def __exit__(self, *exc: object) -> None:
+        self.thread.run(partial(self.inner.__aexit__, *exc))
+
+
+class Namespace(Face[namespace.Namespace]):
+    """A named group of blobs. Made by `Vault.namespace`; costs nothing to make."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.inner.name
+
+    open = gives(namespace.Namespace.open, OpenedBlob)
+
+    put = waits(namespace.Namespace.put)
+    put_many = waits(namespace.Namespace.put_many)
+    get = waits(namespace.Namespace.get)
+    get_many = waits(namespace.Namespace.get_many)
+    delete = waits(namespace.Namespace.delete)
+    get_flags = waits(namespace.Namespace.get_flags)
+    add_flags = waits(namespace.Namespace.add_flags)
+    remove_flags = waits(namespace.Namespace.remove_flags)
+    set_flags = waits(namespace.Namespace.set_flags)
+    update_flags = waits(namespace.Namespace.update_flags)
+    stat = waits(namespace.Namespace.stat)
+    history = waits(namespace.Namespace.history)
+    conflicts = waits(namespace.Namespace.conflicts)
+    resolve = waits(namespace.Namespace.resolve)
+    set_metadata = waits(namespace.Namespace.set_metadata)
+    set_expiry = waits(namespace.Namespace.set_expiry)
+    exists = waits(namespace.Namespace.exists)
+    count = waits(namespace.Namespace.count)
+    list = waits(namespace.Namespace.list)
+
+
+class Transaction(Face[transaction.Transaction]):
+    """Changes that happen together or not at all, when its `with` block ends."""
+
+    @property
+    def versions(self) -> tuple[Version, ...]:
+        """After the block: what each put and delete has made, in their order."""
+        return self.inner.versions
+
+    def namespace(self, name: str) -> TransactionNamespace:
+        """A namespace whose changes are part of the transaction. Raises `InvalidName`."""
+        return self.inner.namespace(name)
+
+    def __enter__(self) -> Self:
+        self.thread.run(self.inner.__aenter__)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.thread.run(partial(self.inner.__aexit__, kind, exc, trace))
 
 
 class Vault(Face[vault.Vault]):
@@ -116,13 +222,8 @@ class Vault(Face[vault.Vault]):
         """This device's id in hex."""
         return self.inner.device_id
 
-    def namespace(self, name: str) -> "Namespace":
-        """A namespace by name; it comes into being with its first blob. Raises `InvalidName`."""
-        return Namespace(self.thread, self.inner.namespace(name))
-
-    def transaction(self) -> "Transaction":
-        """Several changes as one: `with vault.transaction() as tx`; see `syncagent.Transaction`."""
-        return Transaction(self.thread, self.inner.transaction())
+    namespace = gives(vault.Vault.namespace, Namespace)
+    transaction = gives(vault.Vault.transaction, Transaction)
 
     def events(self, *, queue: int = 1000) -> Iterator[Event]:
         """What happens from this call on, one by one; waits for each. See `syncagent.Vault.events`."""
@@ -166,101 +267,6 @@ class Vault(Face[vault.Vault]):
     remote_info = waits(vault.Vault.remote_info)
     check_remote = waits(vault.Vault.check_remote)
     set_remote = waits(vault.Vault.set_remote)
-
-
-class Namespace(Face[namespace.Namespace]):
-    """A named group of blobs. Made by `Vault.namespace`; costs nothing to make."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self.inner.name
-
-    def open(self, blob_id: str) -> "OpenedBlob":
-        """Streams a blob: `with notes.open(id) as reader`; raises as `get` does."""
-        return OpenedBlob(self.thread, self.inner.open(blob_id))
-
-    put = waits(namespace.Namespace.put)
-    put_many = waits(namespace.Namespace.put_many)
-    get = waits(namespace.Namespace.get)
-    get_many = waits(namespace.Namespace.get_many)
-    delete = waits(namespace.Namespace.delete)
-    get_flags = waits(namespace.Namespace.get_flags)
-    add_flags = waits(namespace.Namespace.add_flags)
-    remove_flags = waits(namespace.Namespace.remove_flags)
-    set_flags = waits(namespace.Namespace.set_flags)
-    update_flags = waits(namespace.Namespace.update_flags)
-    stat = waits(namespace.Namespace.stat)
-    history = waits(namespace.Namespace.history)
-    conflicts = waits(namespace.Namespace.conflicts)
-    resolve = waits(namespace.Namespace.resolve)
-    set_metadata = waits(namespace.Namespace.set_metadata)
-    set_expiry = waits(namespace.Namespace.set_expiry)
-    exists = waits(namespace.Namespace.exists)
-    count = waits(namespace.Namespace.count)
-    list = waits(namespace.Namespace.list)
-
-
-class OpenedBlob(Face[OpenBlob]):
-    """The context manager that `Namespace.open` returns."""
-
-    def __enter__(self) -> "BlobReader":
-        return BlobReader(self.thread, self.thread.run(self.inner.__aenter__))
-
-    def __exit__(self, *exc: object) -> None:
-        self.thread.run(partial(self.inner.__aexit__, *exc))
-
-
-class BlobReader(Face[reader.BlobReader]):
-    """A blob's content, in order or by range; iterate over it for the chunks."""
-
-    @property
-    def version(self) -> Version:
-        """The version that is read."""
-        return self.inner.version
-
-    @property
-    def size(self) -> int:
-        """Length of the content in bytes."""
-        return self.inner.size
-
-    @property
-    def metadata(self) -> Metadata:
-        """The version's metadata."""
-        return self.inner.metadata
-
-    @property
-    def created_at(self) -> datetime.datetime:
-        """When the blob was first put, UTC."""
-        return self.inner.created_at
-
-    def __iter__(self) -> Iterator[bytes]:
-        """The content in chunks of 1 MiB but the last; raises as the asynchronous one does."""
-        return _Waiting(self.thread, self.inner.__aiter__())
-
-    read_range = waits(reader.BlobReader.read_range)
-
-
-class Transaction(Face[transaction.Transaction]):
-    """Changes that happen together or not at all, when its `with` block ends."""
-
-    @property
-    def versions(self) -> tuple[Version, ...]:
-        """After the block: what each put and delete has made, in their order."""
-        return self.inner.versions
-
-    def namespace(self, name: str) -> TransactionNamespace:
-        """A namespace whose changes are part of the transaction. Raises `InvalidName`."""
-        return self.inner.namespace(name)
-
-    def __enter__(self) -> Self:
-        self.thread.run(self.inner.__aenter__)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.thread.run(partial(self.inner.__aexit__, kind, exc, trace))
 
 
 class _Waiting(Iterator[T]):
