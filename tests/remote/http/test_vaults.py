@@ -2,9 +2,11 @@
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import syncagent
 from syncagent.errors import (
     AppendOnly,
     ConfigError,
@@ -12,9 +14,11 @@ from syncagent.errors import (
     ObjectNotFound,
     ObjectRefused,
     QuotaExceeded,
+    RemoteRolledBack,
     RemoteStopped,
     Unauthorized,
     VaultNotFound,
+    WrongPassphrase,
 )
 from syncagent.remote import Access, locate, open_remote
 from tests.server.running import RunningServer, add_user, running_server
@@ -133,3 +137,49 @@ async def test_a_pack_under_another_name_is_refused_for_itself(server: RunningSe
     with pytest.raises(ObjectNotFound):
         await remote.head(PACK)
     await remote.aclose()
+
+
+async def made(folder: Path, url: str, access: Access) -> None:
+    await syncagent.create_vault(
+        folder, remote=url, token=access.token, passphrase="of a test", kdf=syncagent.FLOOR_KDF
+    )
+
+
+async def test_a_vault_that_is_gone_at_the_server_is_a_remote_that_went_back(tmp_path: Path) -> None:
+    """Also where the server knows nothing of it any more: no device takes that for an empty remote."""
+    data = tmp_path / "data"
+    with running_server(data) as server:
+        url, access = f"{server.url}/gone", new_user(server)
+        await made(tmp_path / "a", url, access)
+    (vault,) = (data / "vaults").glob("*/gone")
+    vault.rename(tmp_path / "kept")
+    async with syncagent.open_vault(tmp_path / "a", passphrase="of a test") as device:
+        await device.namespace("notes").put("x", b"x")
+        with running_server(data, port=int(server.url.rpartition(":")[2])):
+            with pytest.raises(RemoteRolledBack):
+                await device.sync()
+            with pytest.raises(VaultNotFound):
+                await syncagent.join_vault(
+                    tmp_path / "b", remote=url, token=access.token, passphrase="of a test"
+                )
+            (tmp_path / "kept").rename(vault)
+            assert (await device.sync()).sent == 1
+
+
+async def test_a_passphrase_is_changed_with_a_token_that_may_not_delete(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    """The old slot stays at the remote, and no journal lists it any more."""
+    access = new_user(server, is_append_only=True)
+    url = f"{server.url}/append"
+    await made(tmp_path / "a", url, access)
+    async with syncagent.open_vault(tmp_path / "a", passphrase="of a test") as device:
+        await device.change_passphrase("another", kdf=syncagent.FLOOR_KDF)
+        for _ in range(2):
+            assert (await device.sync()).failed == 0
+    remote = await open_remote(url, access=access)
+    assert len((await remote.list("keys/")).objects) == 3
+    await remote.aclose()
+    with pytest.raises(WrongPassphrase):
+        await syncagent.join_vault(tmp_path / "b", remote=url, token=access.token, passphrase="of a test")
+    await syncagent.join_vault(tmp_path / "c", remote=url, token=access.token, passphrase="another")
