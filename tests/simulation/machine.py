@@ -112,6 +112,19 @@ class Machine(RuleBasedStateMachine):
             self._call(users.put, at, self._edit(name, "small"))
             self._call(users.put_if_unchanged, at, self._edit(name, kind))
 
+    @rule(at=DEVICE, name=NAMES, metadata=METADATA)
+    def set_metadata(self, at: int, name: Name, metadata: dict[str, Any]) -> None:
+        self._call(users.set_metadata, at, name, metadata)
+
+    @rule(at=DEVICE, other=DEVICE, kind=KINDS, takes_a_side=st.booleans())
+    def disagree_and_settle(self, at: int, other: int, kind: str, takes_a_side: bool) -> None:
+        """Two put without each other's knowledge; perhaps one of them hears of it in time to end it."""
+        for each in (at, other):
+            self._call(users.put, each, self._edit(BLOBS[0], "small"))
+        for each in (other, at):
+            self._call(users.sync, each)
+        self._call(partial(users.settle, takes_a_side=takes_a_side), at, self._edit(BLOBS[0], kind))
+
     @rule(at=DEVICE, name=NAMES, kind=st.none() | SMALL_KINDS)
     def delete(self, at: int, name: Name, kind: str | None) -> None:
         """And perhaps make it anew."""

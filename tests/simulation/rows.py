@@ -20,8 +20,10 @@ _NEVER = {
     f" WHERE status IN {_UPLOADS} AND no NOT IN (SELECT version_no FROM upload WHERE version_no IS NOT NULL)",
     "a version is to be fetched and in no queue": "SELECT no FROM version"
     f" WHERE status IN {_DOWNLOADS} AND no NOT IN (SELECT version_no FROM download)",
+    # What has new metadata may be sent before its content has come.
     "what the queue is to send is not to be sent": "SELECT upload.no FROM upload"
-    f" JOIN version ON version.no = version_no WHERE status NOT IN {_UPLOADS}",
+    " JOIN version ON version.no = version_no"
+    f" WHERE status IN ({SyncStatus.SYNCED}, {SyncStatus.LOCAL_ONLY})",
     "what the queue is to fetch is not to be fetched": "SELECT version_no FROM download"
     f" JOIN version ON version.no = version_no WHERE status NOT IN {_DOWNLOADS}",
     "the queue names a version that is gone": "SELECT version_no FROM"

@@ -10,7 +10,7 @@ import anyio
 from syncagent.cache import blobs, facts, journals, meta
 from syncagent.cache.db import Database
 from syncagent.errors import SyncAgentError, Tampered, Unreachable, VaultInUse, VersionConflict
-from syncagent.model import MetadataValue, SyncReport, Version
+from syncagent.model import Metadata, MetadataValue, SyncReport, Version
 from syncagent.vault import Vault
 from tests.simulation.model import Content, Name
 from tests.simulation.rows import check_rows
@@ -92,7 +92,8 @@ async def put_if_unchanged(simulation: Simulation, device: Device, edit: Edit) -
     simulation.model.attempt(edit.name, edit.content)
 
     async def act(vault: Vault) -> Version | None:
-        present = await vault.parts()[0].cache.read(lambda db: _winner(db, edit.name))
+        winner = await vault.parts()[0].cache.read(partial(_winner, name=edit.name))
+        present = None if winner is None else winner.id
         try:
             version = await vault.namespace(edit.name.namespace).put(
                 edit.name.id, data, metadata=edit.metadata, if_version=read.hex()
@@ -106,6 +107,56 @@ async def put_if_unchanged(simulation: Simulation, device: Device, edit: Edit) -
     version = await simulation.do(device, act)
     if version is not None:
         simulation.model.acknowledge(version, edit.content)
+
+
+async def set_metadata(simulation: Simulation, device: Device, name: Name, metadata: Metadata) -> None:
+    """Other metadata and the same content, wherever that is."""
+
+    async def act(vault: Vault) -> _Revised:
+        base = await vault.parts()[0].cache.read(partial(_winner, name=name))
+        expected = Content(b"" if base is None else base.content_digest, tuple(sorted(metadata.items())))
+        simulation.model.attempt(name, expected)
+        return _Revised(await vault.namespace(name.namespace).set_metadata(name.id, metadata), expected)
+
+    revised = await simulation.do(device, act)
+    if revised is not None:
+        simulation.model.acknowledge(revised.version, revised.expected)
+
+
+async def settle(simulation: Simulation, device: Device, edit: Edit, *, takes_a_side: bool) -> None:
+    """End a conflict, by other content or by that of the version which does not win."""
+
+    async def act(vault: Vault) -> _Revised | None:
+        namespace = vault.namespace(edit.name.namespace)
+        seen = next((one for one in await namespace.conflicts() if one.id == edit.name.id), None)
+        if seen is None:
+            return None
+        assert edit.data is not None
+        expected = edit.content
+        if takes_a_side:
+            side = [one for one in seen.versions if not one.deleted][-1]
+            known = simulation.model.versions.get(bytes.fromhex(side.id))
+            expected = None if known is None else known.content
+            version = await namespace.resolve(edit.name.id, version=side, seen=seen)
+        else:
+            assert expected is not None
+            simulation.model.attempt(edit.name, expected)
+            version = await namespace.resolve(edit.name.id, edit.data, metadata=edit.metadata, seen=seen)
+        named = {parent.version.hex() for parent in version.parents}
+        assert named <= {one.id for one in seen.versions}, "what nobody has seen was replaced"
+        return _Revised(version, expected or Content.said_by(version))
+
+    revised = await simulation.do(device, act)
+    if revised is not None:
+        simulation.model.acknowledge(revised.version, revised.expected)
+
+
+@dataclass(frozen=True)
+class _Revised:
+    """A version that was made of another, and what it must hold."""
+
+    version: Version
+    expected: Content
 
 
 async def put_mine(simulation: Simulation, device: Device, data: bytes | None) -> None:
@@ -297,13 +348,13 @@ async def _check(simulation: Simulation, device: Device, report: SyncReport | No
         assert not amiss, f"nothing is amiss: {amiss}"
 
 
-def _winner(db: Database, name: Name) -> bytes | None:
-    found: bytes | None = db.scalar(
-        "SELECT version.id FROM blob JOIN namespace ON namespace.no = namespace_no"
-        " JOIN version ON version.no = winner_no WHERE namespace.name = ? AND blob.id = ?",
+def _winner(db: Database, name: Name) -> Version | None:
+    number = db.scalar(
+        "SELECT winner_no FROM blob JOIN namespace ON namespace.no = namespace_no"
+        " WHERE namespace.name = ? AND blob.id = ?",
         name,
     )
-    return found
+    return None if number is None else blobs.load_version(db, number)
 
 
 async def _seen_tags(simulation: Simulation, device: Device, name: Name) -> set[int]:
