@@ -18,8 +18,11 @@ from syncagent.errors import ObjectExists, SyncAgentError
 from syncagent.server.problem import Problem
 
 _log = logging.getLogger(__name__)
-_NOTHING_STORED = (Problem, ObjectExists, ClientDisconnect)
-"""After these it is known that nothing was stored; after others the objects are counted again."""
+_NOTHING_STORED = (Problem, ObjectExists, ClientDisconnect, OSError)
+"""After these it is known that nothing was stored; after others the objects are counted again.
+
+An `OSError` is one of the temporary file: those of objects come translated.
+"""
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from queue import SimpleQueue
 from random import Random
 
 import httpx
+import pytest
 
 from tests.server.running import add_user, client_of, object_path, running_server
 
@@ -50,6 +51,7 @@ def listed(client: httpx.Client) -> Iterator[str]:
         after, more = page["objects"][-1]["name"], page["more"]
 
 
+@pytest.mark.slow
 def test_a_killed_server_loses_nothing_and_shows_no_halves(tmp_path: Path) -> None:
     data = tmp_path / "data"
     token = add_user(data, quota_bytes=1 << 30)
