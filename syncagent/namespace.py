@@ -168,6 +168,28 @@ class Namespace:
             self._inside, blob_id, None if before is None else str(before), limit
         )
 
+    async def tag(self, blob_id: str, version: Version | VersionInfo | str, name: str) -> None:
+        """Put a name on a version, by which `get(version=)` finds it, on all devices; `history` shows it.
+
+        A tagged version is kept: it is sent even where it was replaced before that.
+
+        Args:
+            blob_id: the blob.
+            version: as for `get`.
+            name: 1 to 256 bytes of UTF-8 without NUL; not beginning with `~`, nor 8 to 32 hex digits. On
+                several versions of a blob it is a label, and names none of them.
+
+        Raises:
+            BlobNotFound, VersionNotFound: there is no such blob or version here.
+            InvalidName: the name cannot be a tag's, or the version's is ambiguous.
+            ConfigError: the blob stays on this device, which keeps no versions of it.
+        """
+        await versions.tag(self._inside, blob_id, str(version), name, is_on=True)
+
+    async def untag(self, blob_id: str, version: Version | VersionInfo | str, name: str) -> None:
+        """Take a tag off a version; no change where it has none of that name. Raises as `tag`."""
+        await versions.tag(self._inside, blob_id, str(version), name, is_on=False)
+
     async def conflicts(self) -> list[Conflict]:
         """Every blob of which two devices have put different versions, neither knowing the other's.
 

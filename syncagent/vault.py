@@ -163,6 +163,8 @@ class Vault:
                     await engine.events.aclose()
                     await engine.aclose()
             if ctx is not None:
+                with anyio.move_on_after(10, shield=True):
+                    await ctx.reads.flush(ctx.cache)
                 await ctx.cache.aclose()
 
     @property

@@ -19,6 +19,7 @@ async def list_page(
     inside: Inside, wanted: BlobFilter, order: Order, *, after: str | None, limit: int
 ) -> BlobPage:
     """One page of live blobs; see `Namespace.list`."""
+    await inside.ctx.reads.flush(inside.ctx.cache)
     return await inside.ctx.cache.read(
         partial(listing.list_blobs, wanted=wanted, order=order, after=after, limit=limit)
     )
@@ -41,6 +42,7 @@ def checked_order(order_by: str, *, descending: bool) -> Order:
 async def stat(inside: Inside, blob_id: str) -> BlobInfo:
     """One blob; see `Namespace.stat`."""
     names.check_blob_id(blob_id)
+    await inside.ctx.reads.flush(inside.ctx.cache)
     find = partial(listing.find_info, namespace=inside.name, blob_id=blob_id, now_ms=inside.ctx.now_ms())
     found = await inside.ctx.cache.read(find)
     if found is None:

@@ -36,7 +36,9 @@ class OpenBlob:
         self._version = version
 
     async def __aenter__(self) -> BlobReader:
-        return _reader(self._inside, await _find(self._inside, self._blob_id, self._version))
+        found = await _find(self._inside, self._blob_id, self._version)
+        await _note_read(self._inside, self._blob_id)
+        return _reader(self._inside, found)
 
     async def __aexit__(self, *exc: object) -> None:
         return None
@@ -48,6 +50,7 @@ async def get_one(inside: Inside, blob_id: str, version: str | None = None) -> B
     data = found.data
     if data is None:
         data = await _reader(inside, found).read_range(0, found.version.size)
+    await _note_read(inside, blob_id)
     return _blob(blob_id, found.version, data)
 
 
@@ -65,6 +68,7 @@ async def get_many(inside: Inside, blob_ids: Sequence[str]) -> list[GetResult]:
         several = await inside.ctx.cache.read(find)
         for blob_id, one in zip(part, several, strict=True):
             if isinstance(one, Found) and one.data is not None:
+                await _note_read(inside, blob_id)
                 results.append(GetResult(blob_id, _blob(blob_id, one.version, one.data)))
                 continue
             try:
@@ -72,6 +76,13 @@ async def get_many(inside: Inside, blob_ids: Sequence[str]) -> list[GetResult]:
             except SyncAgentError as exc:
                 results.append(GetResult(blob_id, error=exc))
     return results
+
+
+async def _note_read(inside: Inside, blob_id: str) -> None:
+    """Count a read that was answered."""
+    ctx = inside.ctx
+    if ctx.reads.note(inside.name, blob_id, ctx.now_ms()):
+        await ctx.reads.flush(ctx.cache)
 
 
 async def exists(inside: Inside, blob_id: str) -> bool:

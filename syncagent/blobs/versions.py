@@ -13,6 +13,7 @@ from syncagent.engine.history import Name
 from syncagent.engine.local import Resolution
 from syncagent.engine.revising import Revision, record_revision
 from syncagent.engine.sources import Source
+from syncagent.engine.tagging import check_tag, record_tag
 from syncagent.errors import ConfigError
 from syncagent.journal.checks import check_metadata
 from syncagent.model import Conflict, MetadataValue, Version, VersionInfo
@@ -94,6 +95,20 @@ async def resolve(
         resolution=resolution,
     )
     return await _revise(inside, revision)
+
+
+async def tag(inside: Inside, blob_id: str, version: str, name: str, *, is_on: bool) -> None:
+    """Put a tag on a version, or take it off; see `Namespace.tag`."""
+    change = partial(
+        record_tag,
+        name=Name(inside.name, names.check_blob_id(blob_id)),
+        version=version,
+        tag=check_tag(name) if is_on else name,
+        is_on=is_on,
+        now_ms=inside.ctx.now_ms(),
+    )
+    await inside.ctx.cache.write(change)
+    inside.engine.note_change()
 
 
 async def _revise(inside: Inside, wanted: Revision) -> Version:

@@ -145,10 +145,21 @@ def find_version(db: Database, version_id: bytes) -> int | None:
     return None if value is None else int(value)
 
 
+def blob_of_version(db: Database, version_id: bytes) -> int | None:
+    """The number of the blob that a version is of, or None."""
+    value = db.scalar("SELECT blob_no FROM version WHERE id = ?", (version_id,))
+    return None if value is None else int(value)
+
+
 def chunk_numbers(db: Database, version_no: int) -> list[int]:
     """The numbers of a version's chunks in order."""
     rows = db.all("SELECT chunk_no FROM version_chunk WHERE version_no = ? ORDER BY position", (version_no,))
     return [number for (number,) in rows]
+
+
+def version_id(db: Database, version_no: int) -> VersionId:
+    """The id of a version that is there."""
+    return VersionId(db.scalar("SELECT id FROM version WHERE no = ?", (version_no,)))
 
 
 def is_named_as_parent(db: Database, version_id: bytes, blob: int) -> bool:

@@ -82,6 +82,23 @@ def registers(db: Database, kind: str) -> list[RegisterRow]:
     return [RegisterRow(row[0], DeviceId(row[1])) for row in rows]
 
 
+TAGS_OF_VERSION = "kind = 'tag' AND key > version.id AND key < CAST(version.id || x'ff' AS BLOB)"
+"""SQL: the row of `register` is of a tag on the row of `version`, or of one taken off it.
+
+A key is the version's id and the name, and no UTF-8 has a byte 0xff.
+"""
+
+
+def tags_of(db: Database, blob: int) -> list[tuple[int, bytes]]:
+    """(number of the version, packed change) of every tag that was put on or taken off a blob's versions."""
+    rows = db.all(
+        f"SELECT version.no, change FROM version JOIN register ON {TAGS_OF_VERSION}"  # noqa: S608 - fixed text
+        " WHERE blob_no = ? ORDER BY version.no, key",
+        (blob,),
+    )
+    return [(number, change) for number, change in rows]
+
+
 def set_register(db: Database, kind: str, key: bytes, *, change: bytes, hlc: int, device: DeviceId) -> None:
     """Let a change stand."""
     db.execute("INSERT OR REPLACE INTO register VALUES (?, ?, ?, ?, ?)", (kind, key, hlc, device, change))

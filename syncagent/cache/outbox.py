@@ -8,8 +8,11 @@ from dataclasses import dataclass
 
 from syncagent.cache.chunks import SQL_VARIABLES, batched, load_record
 from syncagent.cache.db import Database
+from syncagent.cache.facts import TAGS_OF_VERSION
 from syncagent.cache.status import Event, sql_case
 from syncagent.model import DEFAULT_PRIORITY, GroupId, PackId, PackRecord
+
+_IS_TAGGED = f"EXISTS (SELECT 1 FROM register WHERE {TAGS_OF_VERSION})"  # noqa: S608 - fixed text
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +94,17 @@ def publish_again(db: Database, version_no: int) -> bool:
 def superseded(db: Database, limit: int) -> list[Superseded]:
     """Pending versions that need not be sent, because a later put on this device replaced them.
 
-    Never one of a transaction, never one that a stored batch holds, and never one that was published
-    before: others know it as it is.
+    Never one of a transaction, never one that a stored batch holds, never one with a tag, and never one that
+    was published before: others know it as it is.
     """
     rows = db.all(
-        "SELECT older.version_no, newer.version_no FROM upload AS older"
+        "SELECT older.version_no, newer.version_no FROM upload AS older"  # noqa: S608 - fixed text
         " JOIN version ON version.no = older.version_no AND version.status IS NULL AND version.seq = 0"
         " JOIN parent ON parent.parent_id = version.id"
         " JOIN upload AS newer ON newer.version_no = parent.version_no"
         " JOIN version AS heir ON heir.no = newer.version_no AND heir.seq = 0"
         " WHERE older.batch_seq IS NULL AND newer.batch_seq IS NULL"
-        " AND older.group_id IS NULL AND newer.group_id IS NULL LIMIT ?",
+        f" AND older.group_id IS NULL AND newer.group_id IS NULL AND NOT {_IS_TAGGED} LIMIT ?",
         (limit,),
     )
     return [Superseded(*row) for row in rows]
@@ -110,12 +113,13 @@ def superseded(db: Database, limit: int) -> list[Superseded]:
 def superseded_by(db: Database, newer: int) -> list[int]:
     """Pending versions that one pending version replaces; see `superseded`."""
     rows = db.all(
-        "SELECT older.version_no FROM parent"
+        "SELECT older.version_no FROM parent"  # noqa: S608 - fixed text
         " JOIN version ON version.id = parent.parent_id AND version.seq = 0"
         " JOIN version AS heir ON heir.no = parent.version_no AND heir.seq = 0"
         " JOIN upload AS older ON older.version_no = version.no"
         " JOIN upload AS newer ON newer.version_no = parent.version_no AND newer.group_id IS NULL"
-        " WHERE parent.version_no = ? AND older.batch_seq IS NULL AND older.group_id IS NULL",
+        " WHERE parent.version_no = ? AND older.batch_seq IS NULL AND older.group_id IS NULL"
+        f" AND NOT {_IS_TAGGED}",
         (newer,),
     )
     return [row[0] for row in rows]
@@ -130,7 +134,8 @@ def replacing(db: Database, versions: Sequence[int]) -> list[int]:
             "SELECT DISTINCT parent.version_no FROM parent"  # noqa: S608 - marks
             " JOIN version ON version.id = parent.parent_id AND version.seq = 0"
             " JOIN upload AS older ON older.version_no = version.no"
-            f" WHERE parent.version_no IN ({marks}) AND older.batch_seq IS NULL AND older.group_id IS NULL",
+            f" WHERE parent.version_no IN ({marks}) AND older.batch_seq IS NULL AND older.group_id IS NULL"
+            f" AND NOT {_IS_TAGGED}",
             part,
         )
         found += [row[0] for row in rows]

@@ -1,13 +1,14 @@
 """What every part of the engine works with: the open vault, and the clock and dice it is given."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import anyio
 
 from syncagent.cache.commit import Cache
 from syncagent.cache.profile import Profile
 from syncagent.crypto.keys import VaultKeys
+from syncagent.engine.reads import ReadLog
 from syncagent.model import VaultId
 
 PACKS_UNDER_WAY = 4
@@ -31,6 +32,7 @@ class Context:
     random: Callable[[], float]
     workers: anyio.CapacityLimiter
     packs: anyio.CapacityLimiter
+    reads: ReadLog = field(default_factory=ReadLog)
 
     def now_ms(self) -> int:
         """Unix time in milliseconds."""

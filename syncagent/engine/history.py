@@ -56,12 +56,10 @@ def version_no(db: Database, name: Name, reference: str) -> int:
     row = find_known(db, name)
     if reference.startswith("~"):
         return _steps_back(db, name, row, reference)
-    digits = reference.lower()
-    is_id = len(digits) >= MIN_PREFIX and len(digits) <= 32 and not set(digits) - set("0123456789abcdef")
-    if is_id:
+    if is_id(reference):
         rows = db.all(
             "SELECT no FROM version WHERE blob_no = ? AND lower(hex(id)) LIKE ? || '%' LIMIT 2",
-            (row.no, digits),
+            (row.no, reference.lower()),
         )
         found = [number for (number,) in rows]
     else:
@@ -72,8 +70,13 @@ def version_no(db: Database, name: Name, reference: str) -> int:
         raise InvalidName(
             f"{reference!r} names several versions of {name}", todo="name one by more of its id"
         )
-    what = "" if is_id else "; an id has at least 8 digits, and no tag is called so"
+    what = "" if is_id(reference) else "; an id has at least 8 digits, and no tag is called so"
     raise VersionNotFound(f"{name} has no version {reference!r} on this device{what}")
+
+
+def is_id(reference: str) -> bool:
+    """Whether a reference can only be the id of a version, or the beginning of one."""
+    return MIN_PREFIX <= len(reference) <= 32 and not set(reference.lower()) - set("0123456789abcdef")
 
 
 def list_versions(db: Database, name: Name, *, before: int | None = None, limit: int) -> list[VersionInfo]:
@@ -121,14 +124,8 @@ def conflict_of(db: Database, name: Name) -> Conflict:
 
 def tags(db: Database, blob: int) -> dict[int, list[str]]:
     """The tags on a blob's versions, by number of the version."""
-    rows = db.all(
-        "SELECT version.no, change FROM version JOIN register ON kind = 'tag'"
-        " AND key > version.id AND key < version.id || CAST(x'ff' AS BLOB)"
-        " WHERE blob_no = ? ORDER BY version.no, key",
-        (blob,),
-    )
     found: dict[int, list[str]] = {}
-    for number, packed in rows:
+    for number, packed in facts.tags_of(db, blob):
         change = decode_change(packed)
         if isinstance(change, TagChange) and change.on:
             found.setdefault(number, []).append(change.name)

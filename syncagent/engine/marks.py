@@ -17,7 +17,7 @@ from syncagent.engine.heads import is_local_only
 from syncagent.errors import BlobNotFound, LimitExceeded, SyncAgentError
 from syncagent.journal import merge
 from syncagent.journal.batch import decode_change, encode_change
-from syncagent.journal.changes import ExpiresChange, FlagsChange
+from syncagent.journal.changes import Change, ExpiresChange, FlagsChange, TagChange
 from syncagent.journal.clock import tick
 from syncagent.journal.merge import Expiry
 from syncagent.model import GroupId, Hlc
@@ -95,6 +95,8 @@ def clear_flags(db: Database, blob: Marked, *, group: GroupId | None = None) -> 
 def share(db: Database, blob: Marked, *, group: GroupId | None = None) -> None:
     """Tell others all that was said of a blob that stayed on this device."""
     _enqueue_flags(db, blob, facts.flag_tags(db, blob.no), facts.removed_tags(db, blob.no), group)
+    for _, packed in facts.tags_of(db, blob.no):
+        outbox.enqueue_change(db, packed, group=group)
     for row in facts.expiries(db, blob.no):
         change = ExpiresChange(blob.namespace, blob.blob_id, row.at, row.forced, row.hlc)
         outbox.enqueue_change(db, encode_change(change), group=group)
@@ -105,11 +107,7 @@ def withhold(db: Database, blob: Marked) -> None:
     for number, packed in outbox.waiting_changes(db):
         with contextlib.suppress(SyncAgentError):  # a damaged row is told of when a batch is cut
             change = decode_change(packed)
-            if (
-                isinstance(change, FlagsChange | ExpiresChange)
-                and change.namespace == blob.namespace
-                and change.blob_id == blob.blob_id
-            ):
+            if _is_about(db, blob, change):
                 outbox.drop_change(db, number)
 
 
@@ -135,6 +133,16 @@ def add_expiry(db: Database, blob: int, change: ExpiresChange, device: int) -> N
     facts.add_expiry(db, blob, at=change.at, forced=change.forced, hlc=change.hlc, device=device)
     known = [Expiry(row.at, row.forced, row.hlc) for row in facts.expiries(db, blob)]
     facts.set_expires_at(db, blob, merge.expires_at(merge.facts_of((), expires=known)))
+
+
+def _is_about(db: Database, blob: Marked, change: Change) -> bool:
+    match change:
+        case FlagsChange() | ExpiresChange():
+            return (change.namespace, change.blob_id) == (blob.namespace, blob.blob_id)
+        case TagChange():
+            return blobs.blob_of_version(db, change.version) == blob.no
+        case _:
+            return False
 
 
 def _record_flags(

@@ -1,0 +1,45 @@
+"""Names put on versions: last writer wins for each version and name."""
+
+from syncagent.cache import blobs, meta, outbox
+from syncagent.cache.db import Database
+from syncagent.engine import history
+from syncagent.engine.apply import merge_register
+from syncagent.engine.heads import is_local_only
+from syncagent.engine.history import Name
+from syncagent.engine.marks import next_hlc
+from syncagent.errors import ConfigError, InvalidName
+from syncagent.journal.batch import encode_change
+from syncagent.journal.changes import MAX_TAG_NAME_BYTES, TagChange
+from syncagent.journal.checks import check_label
+from syncagent.journal.merge import Register
+
+
+def check_tag(name: str) -> str:
+    """A tag's name itself; `InvalidName` where it cannot be one, or could be taken for another reference."""
+    check_label(name, "a tag's name", MAX_TAG_NAME_BYTES)
+    if name.startswith("~") or history.is_id(name):
+        raise InvalidName(f"{name!r} would be taken for a version: it begins with `~`, or is digits of an id")
+    return name
+
+
+def record_tag(db: Database, name: Name, version: str, tag: str, *, is_on: bool, now_ms: int) -> None:
+    """Put a tag on a version, or take it off; no change where it is so already.
+
+    Raises:
+        BlobNotFound, VersionNotFound, InvalidName: there is no such version.
+        ConfigError: the version stays on this device.
+    """
+    number = history.version_no(db, name, version)
+    row = history.find_known(db, name)
+    if (tag in history.tags(db, row.no).get(number, ())) is is_on:
+        return
+    if is_local_only(blobs.heads(db, row.no)):
+        raise ConfigError(
+            "a blob that stays on this device keeps no old versions, so none can be tagged",
+            todo="put it again with local_only=False",
+        )
+    version_id = blobs.version_id(db, number)
+    change = TagChange(version_id, tag, is_on, next_hlc(db, now_ms))
+    device = meta.device_id(db)
+    merge_register(db, "tag", version_id + tag.encode(), Register(change, device))
+    outbox.enqueue_change(db, encode_change(change))
