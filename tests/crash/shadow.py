@@ -247,5 +247,8 @@ def _set(names: "dict[str, _File | _Folder]", name: str, node: "_File | _Folder 
 def _remains(fate: str, path: Path | None) -> bytes:
     if fate == "empty" or path is None:
         return b""
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:  # another thread has renamed it, and is about to tell
+        return b""
     return {"zeros": bytes(len(data)), "half": data[: len(data) // 2], "whole": data}[fate]
