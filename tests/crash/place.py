@@ -187,7 +187,7 @@ async def _check_temporary(place: Place) -> None:
         "more temporary files than were under way"
     )
     for path in left:
-        _make_old(path)
+        make_old(path)
     remote, name = place.remote(), names.KEYS + "f" * 32
     await remote.put(name, b"the first put of a process sweeps")
     await remote.delete(name)
@@ -236,13 +236,19 @@ async def _check_rows(place: Place, device: str) -> None:
         left = await cache.read(unnamed)
         assert len(left) <= PACKS_OF_A_PUT * place.kills, "more files left over than were under way"
         for path in packs.iterdir():
-            _make_old(path)
-        await cache.write(lambda db: meta.put(db, meta.SWEPT_AT, None))
+            make_old(path)
+        await forget_sweep(vault)
         await vault.sync()
         assert await cache.read(unnamed) == set(), "what is left over stays"
 
 
-def _make_old(path: Path) -> None:
+async def forget_sweep(vault: Vault) -> None:
+    """Let the next sync sweep."""
+    await vault.parts()[0].cache.write(lambda db: meta.put(db, meta.SWEPT_AT, None))
+
+
+def make_old(path: Path) -> None:
+    """Let a file be older than what is under way can be."""
     # By a copy: the file may be a link to one that other images of the disk share.
     copy = path.with_name("copy")
     shutil.copyfile(path, copy)

@@ -18,6 +18,8 @@ from tests.crash.place import (
     check_nothing_doubled,
     content,
     device_objects,
+    forget_sweep,
+    make_old,
     make_place,
     settle,
 )
@@ -135,6 +137,25 @@ def syncs(device: str, prepare: Callable[[Place], Awaitable[None]]) -> Scenario:
     return Scenario(prepare, run, check)
 
 
+async def _prepare_sweep(place: Place) -> None:
+    """Content that was replaced before it was sent, and what interruptions left, all of it old."""
+    await make_place(place)
+    await finish(place, LARGE, 0)
+    packs = place.profile("a").packs
+    for name in ("0" * 64, "left.tmp"):
+        (packs / name).write_bytes(b"left over")
+    for path in packs.iterdir():
+        make_old(path)
+    async with place.open("a") as vault:
+        await forget_sweep(vault)
+
+
+async def _check_sweep(place: Place, acks: Acks) -> None:
+    wanted = after(LARGE)
+    assert await place.contents("a") == wanted
+    assert await check_at_rest(place, wanted, "a", "b") == []
+
+
 # A copied profile --------------------------------------------------------------------------------------
 
 BEFORE = [Change("put", {"before": b"before", "large before": content(7, 300 << 10)})]
@@ -241,6 +262,7 @@ SCENARIOS = {
     "put-together": Scenario(make_place, _run_together, _check_together),
     "send": syncs("a", _prepare_send),
     "fetch": syncs("b", _prepare_fetch),
+    "sweep": Scenario(_prepare_sweep, syncs("a", _prepare_sweep).run, _check_sweep),
     "clone": Scenario(_prepare_clone, _run_clone, _check_clone),
     "migration": Scenario(_prepare_send, _run_migration, _check_migration),
     **MEMBERS,

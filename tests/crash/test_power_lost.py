@@ -27,4 +27,4 @@ def test_nothing_acknowledged_is_lost_wherever_the_power_is_cut(crashes: CrashSe
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_nothing_acknowledged_is_lost_at_more_power_cuts(crashes: CrashServer, name: str) -> None:
-    assert crashes.cut_power(name, some(crashes.record(name), 4, f"more power {name}")).errors == []
+    assert crashes.cut_power(name, some(crashes.record(name), 2, f"more power {name}")).errors == []
