@@ -11,6 +11,9 @@ from pathlib import Path
 import anyio
 import pytest
 
+from syncagent.server.embedded import EmbeddedServer
+from tests.server.running import accounts_of
+
 README = Path(__file__).parent.parent / "README.md"
 PASSPHRASE = "correct horse battery"
 USUAL = "127.0.0.1:8720"
@@ -133,6 +136,19 @@ def test_the_example_of_the_library_runs(tmp_path: Path, capsys: pytest.CaptureF
         ("PENDING_UPLOAD no sync has come to it yet", "SYNCED ", "PENDING_UPLOAD its batch")
     )
     assert state == "True 3"
+
+
+def test_the_example_of_a_server_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scope: dict[str, object] = {}
+    exec(_between("token: tests", "token", "python"), scope)
+    main = scope["main"]
+    assert callable(main)
+    with EmbeddedServer(tmp_path / "server") as server:
+        token = server.add_user("me")
+        with accounts_of(tmp_path / "server") as accounts:
+            new_token = accounts.add_token("me")
+        anyio.run(main, str(tmp_path / "home"), server.url, token, new_token)
+        assert capsys.readouterr().out == f"{server.url}/default True\n"
 
 
 def test_the_commands_to_try_and_to_develop_are_the_ones_that_are_checked() -> None:
