@@ -10,7 +10,8 @@ from syncagent.cli.output import Output
 from syncagent.cli.running import run_on_vault
 from syncagent.cli.session import Session, takes_session
 from syncagent.cli.target import Target, parse_blob
-from syncagent.cli.text import escaped, size_text
+from syncagent.cli.text import escaped, from_argument, size_text
+from syncagent.cli.versions import metadata_document
 from syncagent.model import Version
 from syncagent.vault import Vault
 
@@ -19,8 +20,9 @@ from syncagent.vault import Vault
 @click.argument("target", metavar="NS/ID")
 @click.option("-o", "--output", "file", metavar="FILE", help="Write here; - is standard output, the default.")
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@click.option("--version", metavar="VERSION", help="8 digits of an older one, ~1, or a tag: see `history`.")
 @takes_session
-def get(session: Session, target: str, file: str | None, force: bool) -> None:
+def get(session: Session, target: str, file: str | None, force: bool, version: str | None) -> None:
     """Write a blob to standard output or a file. It is fetched first if it is not on this device.
 
     A file appears under its name when it is complete.
@@ -28,40 +30,42 @@ def get(session: Session, target: str, file: str | None, force: bool) -> None:
     \b
         syncagent get notes/hello
         syncagent get photos/2024/sea.jpg -o sea.jpg
+        syncagent get notes/hello --version ~1
     """
     where = parse_blob(target)
+    wanted = None if version is None else from_argument(version)
     if file is None or file == "-":
         if session.output.is_json:
             raise click.UsageError("--json needs -o FILE: standard output cannot hold both")
-        run_on_vault(session, lambda vault: _to_stdout(vault, where, session.output))
+        run_on_vault(session, lambda vault: _to_stdout(vault, where, wanted, session.output))
         return
     out = OutFile(Path(file), may_replace=force)
     out.check()
-    version = run_on_vault(session, lambda vault: _to_file(vault, where, out))
+    got = run_on_vault(session, lambda vault: _to_file(vault, where, wanted, out))
     if session.output.is_json:
         session.output.document(
             {
                 "namespace": where.namespace,
                 "id": where.blob_id,
-                "size": version.size,
-                "version": str(version),
-                "metadata": {k: v.hex() if isinstance(v, bytes) else v for k, v in version.metadata.items()},
+                "size": got.size,
+                "version": str(got),
+                "metadata": metadata_document(got.metadata),
                 "file": file,
             }
         )
-    session.output.line(f"got {where.namespace}/{escaped(where.blob_id)} ({size_text(version.size)})")
+    session.output.line(f"got {where.namespace}/{escaped(where.blob_id)} ({size_text(got.size)})")
 
 
-async def _to_file(vault: Vault, where: Target, out: OutFile) -> Version:
-    async with vault.namespace(where.namespace).open(where.blob_id) as reader:
+async def _to_file(vault: Vault, where: Target, version: str | None, out: OutFile) -> Version:
+    async with vault.namespace(where.namespace).open(where.blob_id, version=version) as reader:
         with out.written() as file:
             async for chunk in reader:
                 await anyio.to_thread.run_sync(file.write, chunk)
         return reader.version
 
 
-async def _to_stdout(vault: Vault, where: Target, output: Output) -> None:
-    async with vault.namespace(where.namespace).open(where.blob_id) as reader:
+async def _to_stdout(vault: Vault, where: Target, version: str | None, output: Output) -> None:
+    async with vault.namespace(where.namespace).open(where.blob_id, version=version) as reader:
         async for chunk in reader:
             await anyio.to_thread.run_sync(output.raw, chunk)
             if output.is_closed:

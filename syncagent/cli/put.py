@@ -1,5 +1,6 @@
 """`syncagent put`: one blob from a file or standard input, or a whole folder."""
 
+import datetime
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from syncagent.cli.sync import sync_now
 from syncagent.cli.target import Target, parse_blob, parse_tree
 from syncagent.cli.text import counted, escaped, from_argument, size_text
 from syncagent.cli.tree import Entry, Refused, Skipped, TreeFile, read_file, walk
+from syncagent.cli.when import parse_when
+from syncagent.engine.sources import Source
 from syncagent.errors import CacheFull, ConfigError, SourceChanged, SyncAgentError
 from syncagent.model import CHUNK_SIZE, SMALL_BLOB, PutResult, Version
 from syncagent.namespace import Namespace
@@ -47,6 +50,7 @@ GROUP_BYTES = 8 << 20
 @click.option(
     "--local-only/--shared", "local_only", default=None, help="Keep it on this device, or share it again."
 )
+@click.option("--expires", metavar="TIME", help="When it is to be gone: 12h, 7d, or a date with its zone.")
 @click.option("--sync", "does_sync", is_flag=True, help="Sync afterwards.")
 @takes_session
 def put(
@@ -61,6 +65,7 @@ def put(
     expected_size: int | None,
     priority: int,
     local_only: bool | None,
+    expires: str | None,
     does_sync: bool,
 ) -> int:
     """Store a file, standard input or a folder. It is durable here when the command ends.
@@ -72,7 +77,8 @@ def put(
         date | syncagent put notes/now - --replace
         syncagent put photos/ ~/Pictures --recursive
     """
-    if recursive and (if_version or expected_sha256 or expected_size is not None or local_only is not None):
+    of_one = (if_version, expected_sha256, expected_size, local_only, expires)
+    if recursive and any(option is not None for option in of_one):
         raise click.UsageError("--recursive stores many blobs: the options for one do not go with it")
     code = _put(
         session,
@@ -80,7 +86,14 @@ def put(
         source,
         recursive,
         _Options(
-            [*map(_pair, meta)], replace, if_version, expected_sha256, expected_size, priority, local_only
+            [*map(_pair, meta)],
+            replace,
+            if_version,
+            expected_sha256,
+            expected_size,
+            priority,
+            local_only,
+            None if expires is None else parse_when(expires, datetime.datetime.now(datetime.UTC)),
         ),
     )
     return max(code, sync_now(session)) if does_sync else code
@@ -97,6 +110,7 @@ class _Options:
     expected_size: int | None
     priority: int
     local_only: bool | None
+    expires_at: datetime.datetime | None
 
 
 def _put(session: Session, target: str, source: str | None, recursive: bool, options: _Options) -> int:
@@ -114,20 +128,18 @@ def _put(session: Session, target: str, source: str | None, recursive: bool, opt
     where = parse_blob(target)
     if source != "-" and Path(source).is_dir():
         raise click.UsageError(f"{source!r} is a folder: add --recursive")
-    if source == "-" and sys.stdin is None:
-        raise ConfigError("standard input is closed", todo="pipe the content in, or name a file")
+    checked_source(source)
     version = run_on_vault(session, lambda vault: _put_one(vault, where, source, metadata, options))
-    _tell(version, session.output)
+    tell_version(version, session.output, "put")
     return exits.DONE
 
 
 async def _put_one(
     vault: Vault, where: Target, source: str, metadata: dict[str, str], options: _Options
 ) -> Version:
-    data = _stdin_pieces() if source == "-" else Path(source)
     return await vault.namespace(where.namespace).put(
         where.blob_id,
-        data,
+        content_of(source),
         metadata=metadata,
         replace=options.replace,
         if_version=options.if_version,
@@ -135,7 +147,21 @@ async def _put_one(
         expected_size=options.expected_size,
         priority=options.priority,
         local_only=options.local_only,
+        expires_at=options.expires_at,
     )
+
+
+def checked_source(source: str) -> None:
+    """Raises what keeps one blob from being read from here."""
+    if source != "-" and Path(source).is_dir():
+        raise click.UsageError(f"{source!r} is a folder")
+    if source == "-" and sys.stdin is None:
+        raise ConfigError("standard input is closed", todo="pipe the content in, or name a file")
+
+
+def content_of(source: str) -> Source:
+    """What a file holds, or standard input where it is `-`."""
+    return _stdin_pieces() if source == "-" else Path(source)
 
 
 async def _stdin_pieces() -> AsyncIterator[bytes]:
@@ -157,7 +183,8 @@ async def _stdin_pieces() -> AsyncIterator[bytes]:
         raise SourceChanged(f"standard input cannot be read: {exc.strerror}", todo="") from exc
 
 
-def _tell(version: Version, output: Output) -> None:
+def tell_version(version: Version, output: Output, done: str) -> None:
+    """Say which version a command has made."""
     if output.is_json:
         output.document(
             {
@@ -168,7 +195,7 @@ def _tell(version: Version, output: Output) -> None:
             }
         )
     name = f"{version.namespace}/{escaped(version.blob_id)}"
-    output.line(f"put {name} ({size_text(version.size)}), version {str(version)[:8]}")
+    output.line(f"{done} {name} ({size_text(version.size)}), version {str(version)[:8]}")
 
 
 @dataclass(slots=True)

@@ -1,0 +1,115 @@
+"""`flags`, `history`, `tag`, `conflicts`, `resolve`, `get --version`, `put --expires` at the command line."""
+
+import datetime
+
+import click
+import pytest
+
+from syncagent.cli.when import parse_when
+from tests.cli.shell import Shell
+
+
+def test_flags_are_shown_and_changed(shell: Shell, other: Shell) -> None:
+    shell("put", "notes/x", "-", stdin=b"x").ok()
+    assert shell("flags", "notes/x").ok().out == ""
+    assert shell("flags", "notes/x", "--add", "seen", "--add", "a b").ok().out == "a b\nseen\n"
+    assert shell("flags", "notes/x", "--add", "ü", "--remove", "seen").ok().out == "a b\nü\n"
+    assert shell("flags", "notes/x", "--set", "esc\x1b", "--json").ok().document == {
+        "namespace": "notes",
+        "id": "x",
+        "flags": ["esc\x1b"],
+    }
+    assert shell("flags", "notes/x").ok().out == "esc\\x1b\n"
+    shell("sync").ok()
+    other("sync").ok()
+    assert other("flags", "notes/x", "--clear").ok().out == ""
+    assert "notes/'never'" in shell("flags", "notes/never").failed(1)
+    assert "notes/'never'" in shell("flags", "notes/never", "--add", "x").failed(1)
+    assert "a flag" in shell("flags", "notes/x", "--add", "").failed(2)
+    for together in (["--clear", "--set", "x"], ["--set", "x", "--add", "y"], ["--clear", "--remove", "x"]):
+        assert "--set and --clear" in shell("flags", "notes/x", *together).failed(2)
+
+
+def test_history_tags_and_old_versions(shell: Shell) -> None:
+    for data in (b"first", b"second"):
+        shell("put", "notes/x", "-", "--replace", stdin=data).ok()
+        shell("sync").ok()
+    second, first = shell("history", "notes/x").ok().out.splitlines()
+    assert "(present)" in second and "5 B" in first and "(" not in first
+    digits = first.split()[0]
+    assert shell("get", "notes/x", "--version", digits).ok().out == "first"
+    assert shell("get", "notes/x", "--version", "~1").ok().out == "first"
+    said = shell("tag", "notes/x", digits, "sent\tto Ann").ok().out
+    assert said == "sent\\tto Ann put on notes/x\n"
+    assert shell("get", "notes/x", "--version", "sent\tto Ann").ok().out == "first"
+    document = shell("history", "notes/x", "--json").ok().document
+    assert document["namespace"] == "notes" and document["id"] == "x"
+    assert [one["tags"] for one in document["versions"]] == [[], ["sent\tto Ann"]]
+    assert set(document["versions"][0]) == {
+        *("version", "device", "device_id", "changed_at", "size", "metadata", "deleted"),
+        *("is_here", "is_present", "is_head", "tags"),
+    }
+    assert "tag sent\\tto Ann" in shell("history", "notes/x").ok().out
+    shell("tag", "notes/x", digits, "sent\tto Ann", "--remove").ok()
+    assert "no version" in shell("get", "notes/x", "--version", "sent\tto Ann").failed(1)
+    assert "no version" in shell("get", "notes/x", "--version", "0" * 32).failed(1)
+    assert "would be taken" in shell("tag", "notes/x", digits, "~1").failed(2)
+    assert "not on this device" in shell("history", "notes/never").failed(1)
+
+
+def test_a_conflict_is_listed_and_resolved(shell: Shell, other: Shell) -> None:
+    shell("put", "notes/x", "-", stdin=b"one").ok()
+    other("put", "notes/x", "-", stdin=b"two").ok()
+    for one in (shell, other, shell):
+        one("sync")
+    assert shell("conflicts", "mail").ok().out == ""
+    listed = shell("conflicts").ok().out
+    assert listed == other("conflicts", "notes").ok().out
+    name, winner, loser = listed.splitlines()
+    assert name == "notes/x" and "(present)" in winner and "(in conflict)" in loser
+    (document,) = shell("conflicts", "--json").ok().document["conflicts"]
+    assert [version["is_present"] for version in document["versions"]] == [True, False]
+    said = shell("resolve", "notes/x", "--version", loser.split()[0]).ok().out
+    assert said.startswith("resolved notes/x (3 B), version ")
+    for one in (shell, other):
+        one("sync").ok()
+        assert one("conflicts").ok().out == ""
+    lost = document["versions"][1]["version"]
+    kept = shell("get", "notes/x", "--version", lost).ok().out
+    assert other("get", "notes/x").ok().out == kept
+    assert "not in conflict" in shell("resolve", "notes/x", "-", stdin=b"merged").failed(1)
+    for bad in ([], ["-", "--version", "~1"]):
+        assert "resolved by" in shell("resolve", "notes/x", *bad).failed(2)
+
+
+def test_a_conflict_is_resolved_by_standard_input(shell: Shell, other: Shell) -> None:
+    shell("put", "notes/x", "-", stdin=b"one").ok()
+    other("put", "notes/x", "-", stdin=b"two").ok()
+    for one in (shell, other, shell):
+        one("sync")
+    assert shell("resolve", "notes/x", "-", "--json", stdin=b"both").ok().document["size"] == 4
+    assert shell("get", "notes/x").ok().out == "both"
+
+
+def test_a_blob_with_a_time(shell: Shell) -> None:
+    shell("put", "notes/x", "-", "--expires", "2w", stdin=b"x").ok()
+    shell("put", "notes/y", "-", "--expires", "2990-12-31T12:00:00+01:00", stdin=b"y").ok()
+    assert len(shell("ls", "notes").ok().out.splitlines()) == 2
+    assert "past" in shell("put", "notes/z", "-", "--expires", "2001-01-01T00:00Z", stdin=b"z").failed(2)
+    for bad in ("2w3", "tomorrow", "2030-01-01", "999999999w", ""):
+        assert "is no time" in shell("put", "notes/z", "-", "--expires", bad, stdin=b"z").failed(2)
+    assert "not on this device" in shell("get", "notes/z").failed(1)
+    assert shell("put", "notes/", ".", "-r", "--expires", "1d").code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "hours"), [("30m", 0.5), ("12h", 12), ("7d", 168), ("2w", 336), ("1970-01-02T01:00+01:00", 24)]
+)
+def test_times(text: str, hours: float) -> None:
+    start = datetime.datetime.fromtimestamp(0, datetime.UTC)
+    assert parse_when(text, start) == start + datetime.timedelta(hours=hours)
+
+
+def test_a_time_that_is_none() -> None:
+    with pytest.raises(click.UsageError):
+        parse_when("7 days", datetime.datetime.now(datetime.UTC))
