@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bench_core, bench_http
+from benchmarks import bench_core, bench_http, bench_server
 from benchmarks.durable import Puts
 from benchmarks.figures import large_figures, put_figures, small_figures
 from benchmarks.heartbeat import Heartbeat, timed
@@ -19,6 +19,17 @@ BOTH_WAYS = ["put_many", "send", "no-op sync", "fetch", "put, 32 callers"]
 SPREAD = {"median", "min", "max"}
 STEP_SPREADS = {"seconds", "blobs_per_s", "mb_per_s", "floor_seconds", "ratio", "longest_stall_ms"}
 PUT_SPREADS = {"puts", "median_ms", "p99_ms", "commit_ms", "ratio", "longest_stall_ms"}
+
+
+@pytest.mark.slow
+def test_the_server_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench_server.main(["--folder", str(tmp_path), "--clients", "2", "--mib", "16"])
+    said = capsys.readouterr().out
+    assert re.search(
+        r"^put 8 MiB: \d+ MB/s\nget 8 MiB: \d+ MB/s\nput 2 kB: \d+ objects/s$", said, re.MULTILINE
+    )
+    assert re.search(r"^server memory: \d+ MiB idle, \d+ MiB at most$", said, re.MULTILINE)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("backend", "runs"), [("asyncio", 1), ("trio", 2)])

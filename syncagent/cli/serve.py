@@ -92,7 +92,7 @@ def add(session: Session, name: str, data: str, quota: str | None, append_only: 
     """
     quota_bytes = None if quota is None else _size(quota)
     name = from_argument(name)
-    with _accounts(data) as accounts:
+    with _accounts(data, create=True) as accounts:
         token = accounts.add_user(name, quota_bytes=quota_bytes, is_append_only=append_only)
     _tell_token(session.output, name, token)
 
@@ -238,12 +238,17 @@ def _allow_many_connections() -> None:
 
 
 @contextlib.contextmanager
-def _accounts(data: str) -> "Iterator[Accounts]":
+def _accounts(data: str, *, create: bool = False) -> "Iterator[Accounts]":
     with _installed():
-        from syncagent.server.accounts import Accounts
+        from syncagent.server.accounts import FILE, Accounts
         from syncagent.server.run import make_data_folder
     folder = Path(from_argument(data)).absolute()
-    make_data_folder(folder)
+    if create:
+        make_data_folder(folder)
+    elif not (folder / FILE).exists():
+        raise ConfigError(
+            f"no server keeps its users in {str(folder)!r}", todo="check --data; `add` begins a new folder"
+        )
     with contextlib.closing(Accounts.open(folder)) as accounts:
         yield accounts
 

@@ -72,6 +72,9 @@ async def _list_vaults(service: Service, request: Request, grant: Grant) -> Resp
 
 async def _create_vault(service: Service, request: Request, grant: Grant) -> Response:
     name = requests.vault_name(request)
+    there = await service.vaults.names(grant.user)
+    if name not in there and len(there) >= service.limits.vaults:
+        raise Problem(507, "too-many-vaults", f"a user has at most {service.limits.vaults} vaults here")
     is_new = await service.vaults.create(grant.user, name)
     return _json({"vault": name}, 201 if is_new else 200)
 

@@ -30,7 +30,7 @@ def document() -> _Document:
                 "put": _call(
                     "create-vault",
                     {"200": _json("It is there already", _NAME), "201": _json("It was made", _NAME)},
-                    [400],
+                    [400, 507],
                 ),
             },
             "/v1/vaults/{vault}/objects": {

@@ -16,7 +16,7 @@ from typing import TypeVar, TypeVarTuple
 import anyio
 import anyio.to_thread
 
-from syncagent.errors import ObjectNotFound
+from syncagent.errors import ObjectNotFound, Unreachable
 from syncagent.names import PACKS, is_vault_name
 from syncagent.remote.base import Body, ObjectInfo, ObjectPage, body_size
 from syncagent.remote.directory import TEMPORARY_FOLDER, DirectoryRemote, file_limiter
@@ -105,14 +105,14 @@ class Vaults:
 
     async def find(self, user: str, name: str) -> StoredVault:
         """A vault that is there, else `Problem`."""
-        key = f"{user}/{name}"
-        vault = self._open.get(key)
-        if vault is not None:
-            return vault
         folder = self._folder(user, name)
-        if not await _on_thread(folder.is_dir):
+        # Looked for each time, and here: somebody may have removed it, and a look takes less than a hop.
+        if not folder.is_dir():
             raise await _on_thread(self._absent, name)
-        return self._open.setdefault(key, StoredVault(user, name, folder))
+        key = f"{user}/{name}"
+        if key not in self._open:
+            self._open[key] = StoredVault(user, name, folder)
+        return self._open[key]
 
     def check(self) -> None:
         """That the data folder can be read; `OSError` where it cannot. Blocks."""
@@ -134,7 +134,9 @@ class Vaults:
 
     def _absent(self, name: str) -> Problem:
         # Whether another user has the name is no secret of theirs worth an answer that misleads.
-        if self._root.is_dir() and any((folder / name).is_dir() for folder in self._root.iterdir()):
+        if not self._root.is_dir():  # all is away, and with it the answer
+            raise Unreachable(f"{self._root} is not there")
+        if any((folder / name).is_dir() for folder in self._root.iterdir()):
             return Problem(403, "not-your-vault", f"the vault {name} is another user's")
         return Problem(404, "no-such-vault", f"there is no vault {name}")
 

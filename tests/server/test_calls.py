@@ -2,11 +2,14 @@
 
 import base64
 import hashlib
+import shutil
+from pathlib import Path
 
 import httpx
 import pytest
 
 from syncagent.server.embedded import EmbeddedServer
+from syncagent.server.limits import Limits
 from tests.server.running import DEVICE, RECORD, batch_name, client_of, object_path, pack_name
 
 CREATE = {"If-None-Match": "*"}
@@ -170,6 +173,34 @@ def test_an_unknown_vault_is_told_by_every_call(client: httpx.Client) -> None:
     ):
         refused(client.request(method, f"{vault}/{path}", content=b"x"), 404, "no-such-vault")
     assert client.head(f"{vault}/objects/{RECORD}").status_code == 404
+
+
+def test_a_vault_that_somebody_removes_is_unknown_and_one_whose_disk_is_away_is_not(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with EmbeddedServer(data) as server, client_of(server.url, server.add_user("alice")) as client:
+        client.put("/v1/vaults/default")
+        put(client, RECORD, b"x")
+        (data / "vaults").rename(tmp_path / "away")
+        for path in ("/v1/vaults/default/objects", object_path(RECORD), "/v1/vaults/default/changes"):
+            refused(client.get(path), 503, "storage-failed")
+        assert client.get("/v1/health").status_code == 503
+        (tmp_path / "away").rename(data / "vaults")
+        assert client.get(object_path(RECORD)).content == b"x"
+        shutil.rmtree(data / "vaults" / "alice" / "default")
+        for path in ("/v1/vaults/default/objects", object_path(RECORD), "/v1/vaults/default/changes"):
+            refused(client.get(path), 404, "no-such-vault")
+        assert client.put("/v1/vaults/default").status_code == 201
+        assert put(client, RECORD, b"y").status_code == 201
+
+
+def test_a_user_has_so_many_vaults(tmp_path: Path) -> None:
+    with (
+        EmbeddedServer(tmp_path / "data", limits=Limits(vaults=2)) as server,
+        client_of(server.url, server.add_user("alice")) as client,
+    ):
+        assert [client.put(f"/v1/vaults/{name}").status_code for name in "abc"] == [201, 201, 507]
+        refused(client.put("/v1/vaults/c"), 507, "too-many-vaults")
+        assert client.put("/v1/vaults/a").status_code == 200
 
 
 def test_two_users_have_vaults_of_one_name(client: httpx.Client, other: httpx.Client) -> None:

@@ -139,4 +139,12 @@ def test_a_server_needs_a_folder(shell: Shell, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     assert "cannot be used" in shell("serve", "--data", str(file)).failed(2)
-    assert "cannot be used" in shell("serve", "user", "ls", "--data", str(file)).failed(2)
+    assert "cannot be used" in shell("serve", "user", "add", "alice", "--data", str(file)).failed(2)
+
+
+def test_a_mistaken_folder_is_not_made(shell: Shell, data: Path) -> None:
+    for arguments in (["ls"], ["rm", "alice"], ["rotate", "alice"], ["quota", "alice", "1GB"]):
+        assert "no server keeps its users in" in shell(
+            "serve", "user", *arguments, "--data", str(data)
+        ).failed(2)
+    assert not data.exists()
