@@ -114,11 +114,14 @@ class Namespace:
         requests = [Request(item[0], item[1], item[2] if len(item) > 2 else {}) for item in blobs]
         return await writing.put_many(self._inside, requests, replace=replace)
 
-    async def get(self, blob_id: str, *, version: Version | VersionInfo | str | None = None) -> Blob:
-        """A blob with its content in memory: local if it is here, else fetched and kept.
+    async def get(
+        self, blob_id: str, *, version: Version | VersionInfo | str | None = None, keep: bool = True
+    ) -> Blob:
+        """A blob with its content in memory: local if it is here, else fetched, ahead of all that waits.
 
         Args:
             blob_id: the blob.
+            keep: whether content that is fetched stays on this device.
             version: another version than the present one: its id or at least 8 digits of it, `~1` for the one
                 before (`~2`, …), or a tag's name. A deleted blob's versions can be had too.
 
@@ -126,19 +129,26 @@ class Namespace:
             BlobNotFound: no live blob has this id on this device.
             VersionNotFound: it has no such version here, or that is a deletion.
             InvalidName: the version's name is ambiguous, or cannot be one.
-            BlobNotHere: the content is not here and cannot be fetched now; `available` is what is.
+            BlobNotHere: the content is not here and cannot be fetched now; `available` is what is. Told at
+                once: nothing is tried again where the remote does not answer.
             CacheDamaged: the local copy does not verify and no other could be had.
             Tampered, Truncated: the remote's copy does not verify and no other could be had.
         """
-        return await reading.get_one(self._inside, blob_id, None if version is None else str(version))
+        name = None if version is None else str(version)
+        return await reading.get_one(self._inside, blob_id, name, keep=keep)
 
     async def get_many(self, blob_ids: Sequence[str]) -> list[GetResult]:
         """Many blobs, each as `get` gives it, in the order asked for; what failed says why."""
         return await reading.get_many(self._inside, blob_ids)
 
-    def open(self, blob_id: str, *, version: Version | VersionInfo | str | None = None) -> OpenBlob:
-        """Streams a blob: `async with notes.open(id) as reader`, see `BlobReader`; raises as `get` does."""
-        return OpenBlob(self._inside, blob_id, None if version is None else str(version))
+    def open(
+        self, blob_id: str, *, version: Version | VersionInfo | str | None = None, keep: bool = True
+    ) -> OpenBlob:
+        """Streams a blob: `async with notes.open(id) as reader`, see `BlobReader`; raises as `get` does.
+
+        Of a blob over 256 KiB that is not here, what is read is fetched when it is read, and no more.
+        """
+        return OpenBlob(self._inside, blob_id, None if version is None else str(version), keep=keep)
 
     async def delete(self, blob_id: str) -> Version:
         """Delete a blob here at once, and everywhere by the next syncs; the tombstone.

@@ -2,7 +2,7 @@
 
 import datetime
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -11,6 +11,9 @@ from syncagent.engine.reading import CHUNKS_AT_ONCE, read_chunks
 from syncagent.errors import CacheDamaged
 from syncagent.model import CHUNK_SIZE, Metadata, Version
 from syncagent.times import utc
+
+FetchPart = Callable[[range], Awaitable[Mapping[int, bytes]]]
+"""Brings chunks of a version that are not here; gives those that are not kept here, by position."""
 
 
 class BlobReader:
@@ -26,10 +29,12 @@ class BlobReader:
         version: Version,
         heal: Callable[[CacheDamaged], Awaitable[None]],
         data: bytes | None = None,
+        fetch: FetchPart | None = None,
     ) -> None:
         self._ctx = ctx
         self._data = data  # small content comes with the version: nothing can take it away any more
         self._heal = heal
+        self._fetch = fetch  # of content that was not all here: brings what is about to be read
         self.version = version
 
     async def __aenter__(self) -> Self:
@@ -59,6 +64,7 @@ class BlobReader:
         """The content in chunks of 1 MiB but the last.
 
         Raises:
+            BlobNotHere: a chunk is not here and cannot be fetched now.
             CacheDamaged: a chunk does not verify here and could not be fetched again; what was
                 given before is right.
         """
@@ -92,6 +98,19 @@ class BlobReader:
         return [found[number] for number in range(first, stop)]
 
     async def _read(self, first: int, stop: int, take: Callable[[int, bytes], None]) -> None:
+        if self._fetch is None:
+            await self._read_here(first, stop, take)
+            return
+        for start in range(first, stop, CHUNKS_AT_ONCE):
+            numbers = range(start, min(start + CHUNKS_AT_ONCE, stop))
+            fetched = await self._fetch(numbers)
+            for number in numbers:
+                if number in fetched:
+                    take(number, fetched[number])
+                else:
+                    await self._read_here(number, number + 1, take)
+
+    async def _read_here(self, first: int, stop: int, take: Callable[[int, bytes], None]) -> None:
         try:
             await read_chunks(self._ctx, self.version, first, stop, take)
         except CacheDamaged as damage:

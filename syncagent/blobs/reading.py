@@ -1,13 +1,16 @@
 """Reading a namespace's blobs: from this device, fetched where it is not here, healed where it is damaged."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from syncagent import names
 from syncagent.blobs.inside import Inside
+from syncagent.cache import downloads
 from syncagent.cache.chunks import batched
 from syncagent.cache.db import Database
 from syncagent.engine import read
+from syncagent.engine.fetch import Part
 from syncagent.engine.history import Name
 from syncagent.engine.many import find_some
 from syncagent.engine.read import Found, Wanted
@@ -20,7 +23,7 @@ from syncagent.errors import (
     SyncAgentError,
     WrongVault,
 )
-from syncagent.model import Blob, GetResult, Version
+from syncagent.model import SMALL_BLOB, Blob, GetResult, Version
 from syncagent.reader import BlobReader
 from syncagent.times import utc
 
@@ -30,26 +33,31 @@ _GET_AT_ONCE = 64
 class OpenBlob:
     """The async context manager that `Namespace.open` returns."""
 
-    def __init__(self, inside: Inside, blob_id: str, version: str | None) -> None:
+    def __init__(self, inside: Inside, blob_id: str, version: str | None, *, keep: bool) -> None:
         self._inside = inside
         self._blob_id = blob_id
         self._version = version
+        self._keep = keep
 
     async def __aenter__(self) -> BlobReader:
         found = await _find(self._inside, self._blob_id, self._version)
+        if not found.is_here and found.version.size <= SMALL_BLOB:
+            found = await _brought(self._inside, self._blob_id, found, keep=self._keep)
         await _note_read(self._inside, self._blob_id)
-        return _reader(self._inside, found)
+        return _reader(self._inside, self._blob_id, found, keep=self._keep)
 
     async def __aexit__(self, *exc: object) -> None:
         return None
 
 
-async def get_one(inside: Inside, blob_id: str, version: str | None = None) -> Blob:
+async def get_one(inside: Inside, blob_id: str, version: str | None = None, *, keep: bool = True) -> Blob:
     """One blob with its content; see `Namespace.get`."""
     found = await _find(inside, blob_id, version)
+    if not found.is_here and (keep or found.version.size <= SMALL_BLOB):
+        found = await _brought(inside, blob_id, found, keep=keep)
     data = found.data
     if data is None:
-        data = await _reader(inside, found).read_range(0, found.version.size)
+        data = await _reader(inside, blob_id, found, keep=keep).read_range(0, found.version.size)
     await _note_read(inside, blob_id)
     return _blob(blob_id, found.version, data)
 
@@ -93,7 +101,7 @@ async def exists(inside: Inside, blob_id: str) -> bool:
 
 
 async def _find(inside: Inside, blob_id: str, version: str | None) -> Found:
-    """The version that is wanted with its content on this device, fetched if need be."""
+    """The version that is wanted, with its content if that is here; healed if it is damaged."""
     wanted = Wanted(Name(inside.name, names.check_blob_id(blob_id)), inside.ctx.now_ms(), version)
     cache = inside.ctx.cache
     find = partial(read.find, wanted=wanted, source=inside.source())
@@ -102,14 +110,25 @@ async def _find(inside: Inside, blob_id: str, version: str | None) -> Found:
     except CacheDamaged as damage:
         await _heal(inside, await cache.read(partial(read.wanted_no, wanted=wanted)), damage)
         found = await cache.read(find)
-    if not found.is_here:
-        await _fetch(inside, blob_id, found.version_no)
-        found = await cache.read(find)
     return found
 
 
-def _reader(inside: Inside, found: Found) -> BlobReader:
-    return BlobReader(inside.ctx, found.version, partial(_heal, inside, found.version_no), found.data)
+async def _brought(inside: Inside, blob_id: str, found: Found, *, keep: bool) -> Found:
+    """A version whose content was not here, with all of it fetched: kept, or as small content in memory."""
+    if not keep:
+        parts = await _fetch_part(inside, blob_id, found.version_no, keep, range(len(found.version.content)))
+        if len(parts) == len(found.version.content):
+            return replace(found, data=b"".join(parts[number] for number in range(len(parts))))
+    else:
+        await _fetch(inside, blob_id, found.version_no)
+    find = partial(read.find_content, number=found.version_no, source=inside.source())
+    return await inside.ctx.cache.read(find)
+
+
+def _reader(inside: Inside, blob_id: str, found: Found, *, keep: bool) -> BlobReader:
+    heal = partial(_heal, inside, found.version_no)
+    fetch = None if found.is_here else partial(_fetch_part, inside, blob_id, found.version_no, keep)
+    return BlobReader(inside.ctx, found.version, heal, found.data, fetch)
 
 
 async def _heal(inside: Inside, version_no: int, damage: CacheDamaged) -> None:
@@ -125,10 +144,24 @@ async def _heal(inside: Inside, version_no: int, damage: CacheDamaged) -> None:
         raise damage
 
 
-async def _fetch(inside: Inside, blob_id: str, version_no: int) -> None:
+async def _fetch_part(
+    inside: Inside, blob_id: str, version_no: int, keep: bool, numbers: range
+) -> Mapping[int, bytes]:
+    """Bring those of these chunks that are not here; those that are not kept, by their positions."""
+    part = Part(version_no, numbers, keep)
+    await _fetch(inside, blob_id, version_no, part)
+    if not part.taken:
+        return {}
+    chunks = await inside.ctx.cache.read(
+        partial(downloads.chunks_of_part, version=version_no, first=numbers.start, stop=numbers.stop)
+    )
+    return {n: part.taken[chunk] for n, chunk in zip(numbers, chunks, strict=True) if chunk in part.taken}
+
+
+async def _fetch(inside: Inside, blob_id: str, version_no: int, part: Part | None = None) -> None:
     cause: SyncAgentError | None
     try:
-        cause = (await inside.engine.fetch_now([version_no])).get(version_no)
+        cause = (await inside.engine.fetch_now([version_no], part=part)).get(version_no)
     except (RemoteError, RemoteRolledBack, WrongVault) as exc:
         cause = exc
     if isinstance(cause, OpenError):

@@ -73,6 +73,27 @@ def missing_chunks(db: Database, versions: Sequence[int]) -> list[MissingChunk]:
     return found
 
 
+def missing_part(db: Database, version: int, first: int, stop: int) -> list[MissingChunk]:
+    """As `missing_chunks`, of chunks `first` to `stop` of one version."""
+    rows = db.all(
+        "SELECT version_chunk.version_no, chunk.no, version.size FROM version_chunk"  # noqa: S608 - fixed text
+        " JOIN chunk ON chunk.no = chunk_no JOIN version ON version.no = version_chunk.version_no"
+        f" WHERE version_no = ? AND position >= ? AND position < ? AND NOT {IS_HERE} ORDER BY position",
+        (version, first, stop),
+    )
+    return [MissingChunk(*row) for row in rows]
+
+
+def chunks_of_part(db: Database, version: int, first: int, stop: int) -> list[int]:
+    """The numbers of chunks `first` to `stop` of a version, in order."""
+    rows = db.all(
+        "SELECT chunk_no FROM version_chunk WHERE version_no = ? AND position >= ? AND position < ?"
+        " ORDER BY position",
+        (version, first, stop),
+    )
+    return [row[0] for row in rows]
+
+
 def remote_places(db: Database, chunks: Sequence[int]) -> list[RemotePlace]:
     """Every known place of these chunks at the remote."""
     found: list[RemotePlace] = []

@@ -22,7 +22,7 @@ from syncagent.cache.lock import SyncLock
 from syncagent.cache.place import Place, load_place
 from syncagent.engine.broadcast import Broadcast
 from syncagent.engine.context import Context
-from syncagent.engine.fetch import Fetcher
+from syncagent.engine.fetch import Fetcher, Part
 from syncagent.engine.gate import TransferGate
 from syncagent.engine.herald import Herald
 from syncagent.engine.identity import become_new_device
@@ -51,6 +51,7 @@ from syncagent.errors import (
 )
 from syncagent.model import Alarm, DeviceId, SyncReport, SyncState
 from syncagent.remote.base import Remote
+from syncagent.remote.retry import RetryRemote
 
 BARRIER_FIRST_S = 0.02
 BARRIER_MOST_S = 1.0
@@ -128,14 +129,24 @@ class Engine:
         await self._ctx.cache.write(partial(alarms.keep, found=found))
         return tuple(dict.fromkeys(found))
 
-    async def fetch_now(self, versions: Iterable[int]) -> dict[int, SyncAgentError]:
+    async def fetch_now(
+        self, versions: Iterable[int], *, part: Part | None = None
+    ) -> dict[int, SyncAgentError]:
         """Fetch content ahead of everything queued; why, for each version that could not be.
 
+        Args:
+            versions: whose content; with `part` its version alone.
+            part: only these chunks of it, and whether they are kept.
+
         Raises:
-            RemoteError: the remote as a whole does not answer.
+            RemoteError: the remote as a whole does not answer. That is told at once: somebody waits.
         """
         remote = await self.remote()
-        fetcher = Fetcher(self._ctx, remote, self._gate, Tally(), Meter("fetch", None), interactive=True)
+        if isinstance(remote, RetryRemote):
+            remote = remote.once()
+        fetcher = Fetcher(
+            self._ctx, remote, self._gate, Tally(), Meter("fetch", None), interactive=True, part=part
+        )
         await fetcher.fetch(list(versions))
         return fetcher.causes
 

@@ -11,7 +11,7 @@ chunk; only when none is left does the blob fail.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
@@ -29,7 +29,7 @@ from syncagent.engine.apply import alarm
 from syncagent.engine.backoff import blob_delay_s
 from syncagent.engine.context import Context
 from syncagent.engine.gate import TransferGate
-from syncagent.engine.plan import ByteRange, FetchPlan, PackFetch, plan_fetch
+from syncagent.engine.plan import PART_SHARE, ByteRange, FetchPlan, PackFetch, plan_fetch
 from syncagent.engine.report import Meter, Tally
 from syncagent.engine.tasks import run_together
 from syncagent.engine.trouble import FailsAlone, Trouble
@@ -65,6 +65,7 @@ class Fetcher:
         *,
         namespace: int | None = None,
         interactive: bool = False,
+        part: "Part | None" = None,
     ) -> None:
         self._ctx = ctx
         self._remote = remote
@@ -73,6 +74,7 @@ class Fetcher:
         self._meter = meter
         self._namespace = namespace
         self._interactive = interactive
+        self._part = part
         # Small chunks one pack at a time: several threads that open them would mostly wait for each other.
         self._small_opening = anyio.CapacityLimiter(1)
         self._trouble = Trouble(remote)
@@ -139,16 +141,18 @@ class Fetcher:
             await run_together(partial(self._fetch_pack, fetch) for fetch in plan.fetches)
             if len(self._bad_packs) == bad_before:
                 break  # else plan anew, without the packs that have just failed
-        for part in batched(versions, STORE_ROWS):
+        for some in batched(versions, STORE_ROWS) if self._part is None or self._part.keeps else ():
             # Most were settled with their content; not those whose chunks another has brought.
-            if left := [v for v in part if v not in plan.unplaced and v not in self._settled]:
+            if left := [v for v in some if v not in plan.unplaced and v not in self._settled]:
                 settle = partial(downloads.settle, versions=left)
-                self._note_settled(await self._ctx.cache.write(settle, background=True))
+                self._note_settled(await self._ctx.cache.write(settle, background=not self._interactive))
         if plan.unplaced:
             self._trouble.check()
             await self._fail(sorted(plan.unplaced))
 
     async def _plan(self, versions: Sequence[int]) -> FetchPlan:
+        if self._part is not None:
+            return await self._plan_part(self._part)
         missing: list[MissingChunk] = []
         places: list[RemotePlace] = []
         for part in batched(versions, SQL_VARIABLES):
@@ -166,6 +170,21 @@ class Fetcher:
             plan_fetch, missing, places, bad_packs, limiter=self._ctx.workers
         )
 
+    async def _plan_part(self, part: "Part") -> FetchPlan:
+        read = self._ctx.cache.read
+        missing = await read(
+            partial(
+                downloads.missing_part,
+                version=part.version_no,
+                first=part.chunks.start,
+                stop=part.chunks.stop,
+            )
+        )
+        # What is not kept is still missing here when the rest is planned anew.
+        missing = [chunk for chunk in missing if chunk.chunk_no not in part.taken]
+        places = await read(partial(downloads.remote_places, chunks=[chunk.chunk_no for chunk in missing]))
+        return plan_fetch(missing, places, frozenset(self._bad_packs), PART_SHARE)
+
     def _note_settled(self, versions: Sequence[int]) -> None:
         self._settled.update(versions)
         self._tally.fetched += len(versions)
@@ -180,16 +199,20 @@ class Fetcher:
             partial(downloads.scopes, chunks=[chunk.chunk_no for chunk in fetch.chunks]),
             background=not self._interactive,
         )
+        keeps = self._part is None or self._part.keeps
         try:
             async with self._gate.transfer(fetch.size_bytes, interactive=self._interactive):
                 bodies = [await self._get(record, span) for span in fetch.ranges]
                 opened = await anyio.to_thread.run_sync(
                     _open,
-                    *(ctx, record, fetch, scopes, bodies),
+                    *(ctx, record, fetch, scopes, bodies, keeps),
                     limiter=ctx.workers if fetch.is_large else self._small_opening,
                 )
                 del bodies
-                await self._store(fetch, opened)
+                if self._part is not None and not keeps:
+                    self._part.taken.update((row.chunk_no, row.content) for row in opened.rows)
+                else:
+                    await self._store(fetch, opened)
         except TransientRemoteError:
             if self._trouble.has_given_up:
                 self._stalled.update(chunk.version_no for chunk in fetch.chunks)
@@ -219,7 +242,8 @@ class Fetcher:
         waiting = {chunk.chunk_no: chunk.version_no for chunk in fetch.chunks}
         for record in opened.files:
             await ctx.cache.write(
-                partial(chunks.record_pack, record=record, is_remote=False, has_file=True), background=True
+                partial(chunks.record_pack, record=record, is_remote=False, has_file=True),
+                background=not self._interactive,
             )
         for part in _portions(opened.rows):
             operation = partial(
@@ -272,6 +296,16 @@ class Fetcher:
         return Withheld("no journal read so far names a pack that holds its content")
 
 
+@dataclass(slots=True)
+class Part:
+    """Some chunks of one version, that somebody reads. What is not to be kept is in `taken`, by number."""
+
+    version_no: int
+    chunks: range
+    keeps: bool
+    taken: dict[int, bytes] = field(default_factory=dict, repr=False)
+
+
 @dataclass(frozen=True, slots=True)
 class _Opened:
     """Verified content: to be kept as rows, or in pack files that are durable already."""
@@ -281,7 +315,12 @@ class _Opened:
 
 
 def _open(
-    ctx: Context, record: PackRecord, fetch: PackFetch, scopes: dict[int, bytes], bodies: Sequence[bytes]
+    ctx: Context,
+    record: PackRecord,
+    fetch: PackFetch,
+    scopes: dict[int, bytes],
+    bodies: Sequence[bytes],
+    keeps: bool,
 ) -> _Opened:
     """Open and verify the wanted chunks. On a worker thread.
 
@@ -305,7 +344,7 @@ def _open(
             verify_chunk(ctx.keys, scopes[chunk.chunk_no], chunk_id, content)
             yield chunk.chunk_no, chunk_id, content
 
-    if not fetch.is_large:
+    if not (fetch.is_large and keeps):
         return _Opened([StoredChunk(number, content) for number, _, content in contents()], ())
     if fetch.is_whole:
         for _ in contents():

@@ -15,7 +15,7 @@ BYTES_IN_FLIGHT = 48 << 20
 class TransferGate:
     """One limit over everything that is sent and fetched.
 
-    First come, first served, but for interactive transfers, which go ahead of the queue.
+    First come, first served, but for interactive transfers, which go ahead of all others that wait.
     """
 
     def __init__(self, transfers: int = TRANSFERS, bytes_in_flight: int = BYTES_IN_FLIGHT) -> None:
@@ -28,9 +28,9 @@ class TransferGate:
     @contextlib.asynccontextmanager
     async def transfer(self, size_bytes: int, *, interactive: bool = False) -> AsyncIterator[None]:
         """Hold a place for a transfer of this size. One that exceeds the byte limit alone runs alone."""
-        waiter = _Waiter(size_bytes)
+        waiter = _Waiter(size_bytes, interactive)
         if interactive:
-            self._waiting.appendleft(waiter)
+            self._waiting.insert(sum(other.is_interactive for other in self._waiting), waiter)
         else:
             self._waiting.append(waiter)
         self._admit()
@@ -58,9 +58,10 @@ class TransferGate:
 
 
 class _Waiter:
-    __slots__ = ("event", "is_admitted", "size_bytes")
+    __slots__ = ("event", "is_admitted", "is_interactive", "size_bytes")
 
-    def __init__(self, size_bytes: int) -> None:
+    def __init__(self, size_bytes: int, is_interactive: bool) -> None:
         self.size_bytes = size_bytes
+        self.is_interactive = is_interactive
         self.event = anyio.Event()
         self.is_admitted = False

@@ -12,6 +12,11 @@ from syncagent.model import SMALL_BLOB
 RANGE_GAP = 64 << 10
 """Unwanted bytes that are fetched rather than split a range: about what one more request costs."""
 
+WHOLE_SHARE = 0.5
+"""Of a pack of which half is wanted the rest is nearly always wanted soon, by another blob of the queue."""
+PART_SHARE = 0.9
+"""Of a pack of which somebody reads a part, only the padding is taken along."""
+
 
 @dataclass(frozen=True, slots=True)
 class PackPlan:
@@ -105,7 +110,10 @@ def split(plan: PackPlan, chunks: Iterable[UnsentChunk]) -> list[PackPlan]:
 
 
 def plan_fetch(
-    missing: Sequence[MissingChunk], places: Iterable[RemotePlace], failed_packs: Container[int]
+    missing: Sequence[MissingChunk],
+    places: Iterable[RemotePlace],
+    failed_packs: Container[int],
+    whole_share: float = WHOLE_SHARE,
 ) -> FetchPlan:
     """Choose a pack for every missing chunk, and whole packs or ranges.
 
@@ -113,6 +121,7 @@ def plan_fetch(
         missing: chunks in order of urgency.
         places: every known place of them at the remote.
         failed_packs: packs that did not verify or are not there: another one is chosen.
+        whole_share: how much of a pack must be wanted for the whole to be fetched.
     """
     usable: dict[int, list[RemotePlace]] = {}
     wanted_in: Counter[int] = Counter()
@@ -132,16 +141,16 @@ def plan_fetch(
         best = max(candidates, key=lambda place: (wanted_in[place.pack_no], place.pack_no))
         chosen.setdefault(best.pack_no, {}).setdefault(chunk.chunk_no, (best, chunk))
     return FetchPlan(
-        tuple(_fetch(pack_no, list(members.values())) for pack_no, members in chosen.items()),
+        tuple(_fetch(pack_no, list(members.values()), whole_share) for pack_no, members in chosen.items()),
         frozenset(unplaced),
     )
 
 
-def _fetch(pack_no: int, members: list[tuple[RemotePlace, MissingChunk]]) -> PackFetch:
+def _fetch(pack_no: int, members: list[tuple[RemotePlace, MissingChunk]], whole_share: float) -> PackFetch:
     members.sort(key=lambda member: member[0].offset)
     size = members[0][0].pack_size
     wanted_bytes = sum(place.stored_length for place, _ in members)
-    is_whole = wanted_bytes * 2 >= size
+    is_whole = wanted_bytes >= size * whole_share
     ranges = (ByteRange(0, size),) if is_whole else _ranges([place for place, _ in members])
     return PackFetch(
         pack_no=pack_no,

@@ -41,9 +41,19 @@ def find(db: Database, wanted: Wanted, source: ChunkSource) -> Found:
         CacheDamaged: its row, or its small content, does not verify.
     """
     number = wanted_no(db, wanted)
+    found = find_content(db, number, source)
+    if found.version.deleted:
+        raise VersionNotFound(f"version {found.version} of {wanted.name} is its deletion")
+    return found
+
+
+def find_content(db: Database, number: int, source: ChunkSource) -> Found:
+    """A version by its number, with small content at once.
+
+    Raises:
+        CacheDamaged: its row, or its small content, does not verify.
+    """
     version = blobs.load_version(db, number)
-    if version.deleted:
-        raise VersionNotFound(f"version {version} of {wanted.name} is its deletion")
     if not chunks.is_complete(db, number):
         return Found(number, version, is_here=False, data=None)
     data = None

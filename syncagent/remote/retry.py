@@ -51,6 +51,10 @@ class RetryRemote:
         self._random = random
         self._sleep = sleep
 
+    def once(self) -> "RetryRemote":
+        """The same remote for somebody who waits: a failure is told at once. Not to be closed."""
+        return RetryRemote(self._inner, attempts=1, timeout_s=self._timeout_s)
+
     async def put(self, name: str, body: Body, *, overwrite: bool = False) -> None:
         """See `Remote.put`.
 

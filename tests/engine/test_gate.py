@@ -85,6 +85,17 @@ async def test_an_interactive_one_goes_ahead_of_all_who_wait_but_ends_none_who_r
         assert they.inside == ["b"]
 
 
+async def test_interactive_ones_keep_their_order() -> None:
+    async with crowd(TransferGate(1)) as they:
+        await they.add("a")
+        await they.add("b")
+        for name in ("first", "second"):
+            await they.add(name, interactive=True)
+        for name in ("first", "second", "b"):
+            await they.end(they.inside[0])
+            assert they.inside == [name]
+
+
 async def test_bytes_are_bounded_whatever_the_places() -> None:
     async with crowd(TransferGate(8)) as they:
         for name in "abcd":
