@@ -128,7 +128,7 @@ def failure(call: Call, answer: Answer, now: float) -> RemoteError:
                 f"{call.what}: the remote has no vault {quoted(call.vault or '')}",
                 todo="check the remote's address, and whether the vault was removed there",
             )
-        case 404 if call.reads and not _is_page(answer):
+        case 404 if call.reads:
             return ObjectNotFound(f"{call.what}: it is not at the remote")
         case 408 | 425:
             return Unreachable(what, retry_after_s=retry_after_s)
@@ -237,11 +237,6 @@ def _problem(answer: Answer) -> _Problem:
         return msgspec.json.decode(answer.body, type=_Problem)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return _Problem()
-
-
-def _is_page(answer: Answer) -> bool:
-    """Whether this is a web page: some other server's, which knows nothing of objects."""
-    return "html" in answer.headers.get("Content-Type", "").lower()
 
 
 def _retry_after(answer: Answer, now: float) -> float | None:

@@ -234,6 +234,13 @@ async def _answer(response: httpx.Response, *, is_head: bool, most_bytes: int) -
     is_success = 200 <= response.status_code < 300
     if headers.get("Content-Encoding", "identity").lower() != "identity":
         raise BadResponse("the remote answers with compressed bytes that were not asked for")
+    if (is_success or response.status_code == 404) and "html" in headers.get("Content-Type", "").lower():
+        # A login page, or a proxy that leads elsewhere: it knows nothing of objects, and must look neither
+        # like a remote that lost everything nor like one that alters it.
+        raise Unreachable(
+            "a web page answers, which is no sync server's",
+            todo="check the remote's address, and whether this network asks for a login",
+        )
     limit = most_bytes if is_success else MAX_PROBLEM_BYTES
     if is_head:
         return Answer(response.status_code, headers, b"")
