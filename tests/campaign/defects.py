@@ -103,8 +103,8 @@ DEFECTS = (
     Defect(
         "publish what is to stay here",
         "engine/local.py",
-        "    if not stays_local:\n        outbox.enqueue_version(db, added",
-        "    if True:\n        outbox.enqueue_version(db, added",
+        "    if status is not SyncStatus.LOCAL_ONLY:\n        outbox.enqueue_version(",
+        "    if True:\n        outbox.enqueue_version(",
     ),
     Defect(
         "one id, whatever the namespace",

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.campaign.defects import DEFECTS, ROOT, Defect
 from tests.engine.world import World
 from tests.simulation.machine import play
 from tests.simulation.template import made_alone
@@ -33,6 +34,11 @@ def test_a_seed_gives_the_same_run_to_the_last_await(vault: World) -> None:
 
 def test_runs_with_worker_threads(vault: World) -> None:
     play(vault, range(1000, 1003), has_threads=True)
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name)
+def test_the_code_still_has_what_a_defect_changes(defect: Defect) -> None:
+    assert defect.right in (ROOT / "syncagent" / defect.file).read_text("utf-8")
 
 
 @pytest.mark.slow
