@@ -182,7 +182,8 @@ def is_caught(defect: Defect, runs: int) -> bool:
         )
     errors = [line.strip(" |") for line in done.stderr.splitlines() if "Error: " in line]
     seed = re.search(r"to play it again: .* --seed (\d+)", done.stderr)
-    is_caught = done.returncode != 0 and seed is not None
+    assert seed is not None or done.returncode == 0, f"no run, but: {done.stderr[-2000:]}"
+    is_caught = seed is not None
     how = f"by run {seed[1]}: {errors[-1][:90]}" if seed is not None and errors else ""
     print(f"{'caught' if is_caught else 'MISSED'}: {defect.name}  {how}", flush=True)
     return is_caught
