@@ -142,8 +142,12 @@ async def settle(simulation: Simulation, device: Device, edit: Edit, *, takes_a_
             assert expected is not None
             simulation.model.attempt(edit.name, expected)
             version = await namespace.resolve(edit.name.id, edit.data, metadata=edit.metadata, seen=seen)
-        named = {parent.version.hex() for parent in version.parents}
-        assert named <= {one.id for one in seen.versions}, "what nobody has seen was replaced"
+        unseen = {parent.version for parent in version.parents} - {
+            bytes.fromhex(one.id) for one in seen.versions
+        }
+        # A deletion beside edits has lost, and is no side of the conflict.
+        live = {id for id in unseen & set(simulation.model.versions) if simulation.model.versions[id].content}
+        assert not live, "what nobody has seen was replaced"
         return _Revised(version, expected or Content.said_by(version))
 
     revised = await simulation.do(device, act)
