@@ -31,8 +31,9 @@ GATHER_S = 0.2
 """After a change, so that a burst of puts goes out together; and the least time between two long polls."""
 PACE_MOST_S = 5.0
 """Between two long polls of a remote that tells of changes and has none, or answers at once for ever."""
-LOOK_S = 1.0
-"""How long a put by another process may wait until it is noticed."""
+LOOK_S = 1.1
+"""How long a put by another process may wait until it is noticed. More than a second by what long polls take:
+an idle vault wakes up once a second at most."""
 ASLEEP_S = 10.0
 """A jump of the clock between two looks: this device was asleep, and its connections are likely dead."""
 
