@@ -8,6 +8,7 @@ peak of the server's resident memory is the kernel's own count (`VmHWM`): Linux 
 """
 
 import argparse
+import contextlib
 import hashlib
 import http.client
 import json
@@ -52,6 +53,10 @@ class Client:
         self._connection = http.client.HTTPConnection(load.host)
         self._headers = {"Authorization": f"Bearer {load.token}", "If-None-Match": "*"}
 
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._connection.close()
+
     def ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
         """The body of an answer; anything but success is the end."""
         self._connection.request(method, f"/v1/vaults/{path}", body, self._headers)
@@ -88,7 +93,8 @@ def main(arguments: list[str] | None = None) -> None:
         assert server.stdout is not None
         host = json.loads(server.stdout.readline())["url"].removeprefix("http://")
         idle = memory_mib(server.pid)
-        Client(Load(host, token, 0, 0)).ask("PUT", "default")
+        with contextlib.closing(Client(Load(host, token, 0, 0))) as client:
+            client.ask("PUT", "default")
         loads = [Load(host, token, number, packs) for number in range(options.clients)]
         with ProcessPoolExecutor(options.clients) as pool:
             seconds = list(pool.map(work, loads))
@@ -102,7 +108,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 def work(load: Load) -> Seconds:
     """One client's part."""
-    client = Client(load)
+    with contextlib.closing(Client(load)) as client:
+        return timed(client, load)
+
+
+def timed(client: Client, load: Load) -> Seconds:
+    """A client's work, part by part."""
     base = os.urandom(PACK_SIZE)
     names: list[str] = []
     seconds_put = 0.0

@@ -24,7 +24,7 @@ class Limits:
         transfers: requests at once, of all clients together, other than waiting ones.
         transfers_per_token: the same of one token. Eight devices with eight transfers each.
         waiting_per_token: long polls at once of one token.
-        vaults: of one user. A folder each, which no quota counts.
+        vaults: of one user. A folder each, which no quota counts; a client reads no longer list.
         requests_s: requests a second that one token may make over time.
         burst: requests that a token may make at once, having been quiet before.
         longest_wait_s: of a long poll, whatever the client asks for.
@@ -40,7 +40,7 @@ class Limits:
     transfers: int = 128
     transfers_per_token: int = 64
     waiting_per_token: int = 4096
-    vaults: int = 100
+    vaults: int = 1000
     requests_s: float = 500.0
     burst: int = 2000
     longest_wait_s: float = 300.0

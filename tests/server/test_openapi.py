@@ -12,8 +12,8 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from syncagent.names import is_listable_prefix, is_object_name, is_vault_name
 from syncagent.server import openapi
 from syncagent.server.embedded import EmbeddedServer
-from syncagent.testing.contract import BAD_NAMES, BAD_PREFIXES, BATCH, RECORD
-from tests.server.running import client_of
+from tests.server.running import RECORD, batch_name, client_of
+from tests.server.test_security import BAD_NAMES, BAD_VAULTS
 
 EXAMPLES = 10
 
@@ -53,8 +53,10 @@ def test_what_is_described_is_what_happens(
 
 
 def test_the_patterns_are_the_grammar() -> None:
-    names = [*BAD_NAMES, "vault", RECORD, BATCH, f"packs/{'0' * 64}", f"keys/{'0' * 32}", "a", "default"]
-    for name in [*names, *BAD_PREFIXES, "packs/", "journal/", f"journal/{'0' * 32}/", "x" * 64, "x" * 65]:
+    objects = ["vault", RECORD, batch_name(1), f"packs/{'0' * 64}", f"keys/{'0' * 32}", "vault\n", "xvault"]
+    prefixes = ["packs/", "pack/", "packs", "journal/", f"journal/{'0' * 32}/", "journal/0/", "packs/\n"]
+    vaults = ["a", "default", "x" * 64, "x" * 65, "a\n"]
+    for name in [*BAD_NAMES, *BAD_VAULTS, *objects, *prefixes, *vaults]:
         for pattern, is_legal in (
             (openapi._OBJECT, is_object_name),
             (openapi._PREFIX, is_listable_prefix),
