@@ -7,6 +7,7 @@
     ├── BlobExists · BlobNotHere · BlobNotFound            one blob
     │   ├── VersionNotFound
     ├── VersionConflict · ContentMismatch · SourceChanged
+    ├── NotSent
     ├── TokenExpired                                       a list of changes
     ├── CacheDamaged · CacheFull                           this device's disk
     ├── OpenError                                          sealed bytes that do not verify
@@ -141,6 +142,13 @@ class BlobNotHere(SyncAgentError):
 
 class VersionConflict(SyncAgentError):
     """The blob has moved on since the version the caller named. Nothing was stored."""
+
+
+class NotSent(SyncAgentError):
+    """What was to be given up on this device is not at the remote. It was kept."""
+
+    default_safe = "its content was kept on this device"
+    default_todo = "run `syncagent sync` first; what never leaves this device can only be deleted"
 
 
 class ContentMismatch(SyncAgentError):

@@ -300,6 +300,14 @@ class Conflict:
 
 
 @dataclass(frozen=True, slots=True)
+class PrefetchResult:
+    """Whether the content of a blob of `prefetch` is here now, or why not; then the next sync fetches it."""
+
+    id: str
+    error: SyncAgentError | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CreatedVault:
     """A new vault. `recovery_code` opens it without the passphrase and is shown only here."""
 

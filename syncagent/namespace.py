@@ -4,7 +4,7 @@
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
 
-from syncagent.blobs import listing, marking, reading, settings, versions, writing
+from syncagent.blobs import holding, listing, marking, reading, settings, versions, writing
 from syncagent.blobs.inside import Inside
 from syncagent.blobs.reading import OpenBlob
 from syncagent.blobs.writing import Request, checked_put
@@ -23,6 +23,7 @@ from syncagent.model import (
     GetResult,
     MetadataValue,
     NamespaceSettings,
+    PrefetchResult,
     PutResult,
     SyncStatus,
     Version,
@@ -335,6 +336,38 @@ class Namespace:
             InvalidName: one cannot be a flag; nothing was changed.
         """
         return await marking.update_flags(self._inside, blob_ids, add=add, remove=remove)
+
+    async def pin(self, blob_id: str) -> None:
+        """Want a blob's content on this device, now and of later versions, whatever the fetch policy is.
+
+        Durable on return; content that is not here is fetched by the next sync, or by `prefetch`.
+        `evict` ends it. Other devices are not concerned.
+
+        Raises:
+            BlobNotFound: no live blob has this id on this device.
+        """
+        await holding.pin(self._inside, blob_id)
+
+    async def prefetch(self, blob_ids: Sequence[str]) -> list[PrefetchResult]:
+        """Fetch the content of some blobs together, ahead of all that waits; a result each, in order.
+
+        What cannot be fetched now is fetched by the next sync.
+        """
+        return await holding.prefetch(self._inside, blob_ids)
+
+    async def evict(self, blob_id: str) -> None:
+        """Give up a blob's content on this device, of old versions too, and a pin; it is listed as before.
+
+        Only what the remote holds is given up: each of its packs is named by a journal and is there now with
+        its size. What another blob shares stays. In an eager namespace the next version is fetched again.
+
+        Raises:
+            BlobNotFound: nothing is known of such a blob.
+            NotSent: it was not sent yet or never is, or the remote does not show all of it; all was kept.
+            ConfigError: the namespace's fetch policy is `pinned`.
+            RemoteError: the remote cannot be asked; all was kept.
+        """
+        await holding.evict(self._inside, blob_id)
 
     async def settings(
         self,

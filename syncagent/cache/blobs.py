@@ -274,6 +274,12 @@ def move_status(db: Database, version_no: int, event: Event) -> None:
     )
 
 
+def status_of(db: Database, version_no: int) -> SyncStatus | None:
+    """The status of a version; None for one that is no head."""
+    code = db.scalar("SELECT status FROM version WHERE no = ?", (version_no,))
+    return None if code is None else SyncStatus(code)
+
+
 def add_hole(db: Database, blob: int, parent: bytes, device: bytes, seq: int) -> None:
     """Remember that a blob waits for a version that another device has published."""
     db.execute("INSERT OR IGNORE INTO hole VALUES (?, ?, ?, ?)", (blob, parent, device, seq))

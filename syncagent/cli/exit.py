@@ -58,6 +58,7 @@ CODES: dict[type[SyncAgentError], int] = {
     errors.VersionNotFound: FAILED,
     errors.BlobNotHere: UNREACHABLE,
     errors.VersionConflict: FAILED,
+    errors.NotSent: FAILED,
     errors.ContentMismatch: FAILED,
     errors.SourceChanged: FAILED,
     errors.TokenExpired: FAILED,

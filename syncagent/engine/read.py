@@ -9,7 +9,7 @@ from syncagent.cache.status import Event
 from syncagent.engine import history
 from syncagent.engine.history import Name
 from syncagent.errors import BlobNotFound, CacheDamaged, VersionNotFound
-from syncagent.model import SMALL_BLOB, Version
+from syncagent.model import SMALL_BLOB, SyncStatus, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,8 @@ def mark_lost(db: Database, version_no: int, source: ChunkSource) -> bool:
     for head in touched:
         if not chunks.is_complete(db, head):
             blobs.move_status(db, head, Event.LOST_HERE)
-            downloads.enqueue(db, [head])
+            if blobs.status_of(db, head) is not SyncStatus.REMOTE_ONLY:  # else nobody waits for it
+                downloads.enqueue(db, [head])
     return True
 
 

@@ -1,0 +1,124 @@
+"""What of a namespace's content is on this device by its user's wish: pin, prefetch, evict.
+
+Evicting frees the space of content that the remote holds. Before anything is given up, every pack that it
+is to be fetched from again is asked for: it must be named by a journal, be there, and have its size.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+from syncagent import names
+from syncagent.blobs.inside import Inside
+from syncagent.cache import holding, sweep
+from syncagent.cache.chunks import batched
+from syncagent.cache.db import Database
+from syncagent.cache.holding import PackToProve
+from syncagent.engine import history
+from syncagent.engine.history import Name
+from syncagent.engine.tasks import run_together
+from syncagent.errors import (
+    BlobNotFound,
+    ConfigError,
+    NotSent,
+    ObjectNotFound,
+    RemoteError,
+    RemoteRolledBack,
+    SyncAgentError,
+    WrongVault,
+)
+from syncagent.model import PrefetchResult
+
+_HEADS_AT_ONCE = 4
+
+
+async def pin(inside: Inside, blob_id: str) -> None:
+    """Want a blob's content here, now and of later versions; see `Namespace.pin`."""
+    await inside.ctx.cache.write(
+        partial(
+            _want, name=Name(inside.name, names.check_blob_id(blob_id)), now_ms=inside.ctx.now_ms(), pins=True
+        )
+    )
+    inside.engine.note_change()
+
+
+async def prefetch(inside: Inside, blob_ids: Sequence[str]) -> list[PrefetchResult]:
+    """Fetch the content of some blobs together; see `Namespace.prefetch`."""
+    ctx = inside.ctx
+    errors: dict[str, SyncAgentError] = {}
+    waiting: dict[str, list[int]] = {}
+    for blob_id in dict.fromkeys(blob_ids):
+        try:
+            name = Name(inside.name, names.check_blob_id(blob_id))
+            waiting[blob_id] = await ctx.cache.write(
+                partial(_want, name=name, now_ms=ctx.now_ms(), pins=False)
+            )
+        except SyncAgentError as exc:
+            errors[blob_id] = exc
+    versions = [version for some in waiting.values() for version in some]
+    try:
+        causes = await inside.engine.fetch_now(versions) if versions else {}
+    except (RemoteError, RemoteRolledBack, WrongVault) as exc:
+        causes = dict.fromkeys(versions, exc)
+    for blob_id, some in waiting.items():
+        errors.update((blob_id, causes[version]) for version in some if version in causes)
+    return [PrefetchResult(blob_id, errors.get(blob_id)) for blob_id in blob_ids]
+
+
+async def evict(inside: Inside, blob_id: str) -> None:
+    """Give a blob's content on this device up; see `Namespace.evict`."""
+    name = Name(inside.name, names.check_blob_id(blob_id))
+    cache = inside.ctx.cache
+    blob = await cache.read(partial(_evictable, name=name))
+    proven: set[int] = set()
+    for some in batched(await cache.read(partial(holding.packs_to_prove, blob=blob)), _HEADS_AT_ONCE):
+        await run_together(partial(_prove, inside, pack, proven) for pack in some)
+    await cache.write(partial(_give_up, name=name, proven=proven))
+    after: int | None = 0
+    while after is not None:
+        dropped = await cache.write(
+            partial(holding.drop_some, blob=blob, proven=proven, after=after), background=True
+        )
+        if dropped.files:
+            folder = inside.ctx.profile.packs
+            await cache.write(
+                partial(sweep.remove_unknown, folder=folder, ids=dropped.files), background=True
+            )
+        after = dropped.next
+
+
+async def _prove(inside: Inside, pack: PackToProve, proven: set[int]) -> None:
+    remote = await inside.engine.remote()
+    try:
+        found = await remote.head(names.pack_object(pack.id))
+    except ObjectNotFound:
+        return  # what is in it alone stays here
+    if found.size == pack.size:
+        proven.add(pack.no)
+
+
+def _want(db: Database, name: Name, now_ms: int, *, pins: bool) -> list[int]:
+    row = history.find_known(db, name)
+    if not row.is_live(now_ms):
+        raise BlobNotFound(f"{name} is not on this device")
+    if pins:
+        holding.set_pinned(db, row.no, pinned=True)
+    return holding.want(db, row.no)
+
+
+def _evictable(db: Database, name: Name) -> int:
+    row = history.find_known(db, name)
+    if holding.is_held(db, row.no):
+        raise ConfigError(
+            f"the namespace {name.namespace!r} is pinned: nothing of it is evicted",
+            todo="set its fetch policy to eager or on-demand first",
+        )
+    if holding.has_unsent(db, row.no):
+        raise NotSent(f"{name} is on this device alone")
+    return row.no
+
+
+def _give_up(db: Database, name: Name, proven: set[int]) -> None:
+    blob = _evictable(db, name)
+    if count := holding.unproven(db, blob, proven):
+        raise NotSent(f"the remote does not show {count} of the chunks of {name}")
+    holding.give_up(db, blob)
