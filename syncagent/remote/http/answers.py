@@ -43,6 +43,7 @@ _T = TypeVar("_T")
 _RANGE = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15})")
 _SECONDS = re.compile(r"-?[0-9]{1,15}")
 _LONGEST_TEXT = 200
+_CHECK = "check that the remote's address is that of a sync server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,10 @@ def failure(call: Call, answer: Answer, now: float) -> RemoteError:
                 f"{call.what}: the remote has no vault {quoted(call.vault or '')}",
                 todo="check the remote's address, and whether the vault was removed there",
             )
-        case 404 if call.reads:
+        case 404 if not _is_problem(answer):
+            # A proxy's, or another program's: it must not look like a remote that lost everything.
+            return Unreachable(f"{what}, and not as a sync server does", todo=_CHECK)
+        case 404 if call.reads and kind != "no-such-path":
             return ObjectNotFound(f"{call.what}: it is not at the remote")
         case 408 | 425:
             return Unreachable(what, retry_after_s=retry_after_s)
@@ -148,7 +152,7 @@ def failure(call: Call, answer: Answer, now: float) -> RemoteError:
                 f"{call.what}: the remote redirects to {place}, which is not followed",
                 todo="set the remote's address to the place where the server is",
             )
-    return BadResponse(what, todo="check that the remote's address is that of a sync server")
+    return BadResponse(what, todo=_CHECK)
 
 
 def check_length(answer: Answer, size: int, what: str) -> None:
@@ -226,17 +230,22 @@ def _decoded(answer: Answer, kind: type[_T]) -> _T:
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BadResponse(
             f"the remote's answer cannot be read: {quoted(str(error))}",
-            todo="check that the remote's address is that of a sync server",
+            todo=_CHECK,
         ) from error
 
 
 def _problem(answer: Answer) -> _Problem:
-    if "json" not in answer.headers.get("Content-Type", "").lower():
+    if not _is_problem(answer):
         return _Problem()
     try:
         return msgspec.json.decode(answer.body, type=_Problem)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return _Problem()
+
+
+def _is_problem(answer: Answer) -> bool:
+    """Whether a failure is told as servers of this API tell it."""
+    return "problem+json" in answer.headers.get("Content-Type", "").lower()
 
 
 def _retry_after(answer: Answer, now: float) -> float | None:

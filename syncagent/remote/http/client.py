@@ -38,6 +38,9 @@ IDLE_S = 15.0
 """Age at which an idle connection is given up: before most servers and proxies close theirs, for a request
 on its way meanwhile would fail. Few are left to be found dead when a laptop wakes."""
 
+CLOSE_S = 5.0
+"""How long a cancelled call may take to close its connection."""
+
 _SMALL = 4096
 
 
@@ -187,7 +190,7 @@ class HttpClient:
             try:
                 return await _answer(response, is_head=method == "HEAD", most_bytes=most_bytes)
             finally:
-                with anyio.CancelScope(shield=True):
+                with anyio.move_on_after(CLOSE_S, shield=True):
                     await response.aclose()
 
     async def aclose(self) -> None:
@@ -234,9 +237,8 @@ async def _answer(response: httpx.Response, *, is_head: bool, most_bytes: int) -
     is_success = 200 <= response.status_code < 300
     if headers.get("Content-Encoding", "identity").lower() != "identity":
         raise BadResponse("the remote answers with compressed bytes that were not asked for")
-    if (is_success or response.status_code == 404) and "html" in headers.get("Content-Type", "").lower():
-        # A login page, or a proxy that leads elsewhere: it knows nothing of objects, and must look neither
-        # like a remote that lost everything nor like one that alters it.
+    if is_success and "html" in headers.get("Content-Type", "").lower():
+        # A login page, or a proxy that leads elsewhere: it must not look like a remote that alters things.
         raise Unreachable(
             "a web page answers, which is no sync server's",
             todo="check the remote's address, and whether this network asks for a login",

@@ -8,7 +8,7 @@ from syncagent.errors import ConfigError, VaultNotFound
 from syncagent.remote.access import Access
 from syncagent.remote.http.address import Address
 from syncagent.remote.http.answers import MAX_JSON_BYTES, Call, failure, quoted, read_vaults
-from syncagent.remote.http.client import HttpClient, open_client
+from syncagent.remote.http.client import CLOSE_S, HttpClient, open_client
 
 _MOST_NAMED = 20
 
@@ -25,7 +25,7 @@ async def only_vault(address: Address, access: Access) -> str:
     try:
         names = await list_vaults(client)
     finally:
-        with anyio.CancelScope(shield=True):
+        with anyio.move_on_after(CLOSE_S, shield=True):
             await client.aclose()
     if not names:
         raise VaultNotFound(

@@ -2,9 +2,9 @@
 
 import contextlib
 import hashlib
+import itertools
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import ClassVar
 
 import anyio.lowlevel
 import pytest
@@ -16,6 +16,8 @@ from syncagent.testing import Fault, FaultyRemote, RemoteContract, script, seede
 from syncagent.testing.faulty import HONEST
 from tests.server.running import RunningServer, add_user, running_server
 
+_numbers = itertools.count(1)
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
@@ -24,25 +26,22 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 
 class OverHttp(RemoteContract):
-    """A folder is a vault of one user's: the same one for the same folder."""
+    """Each test has a user of its own, and a folder is a vault: the same one for the same folder."""
 
     __test__ = False
-    server: ClassVar[RunningServer]
-    access: ClassVar[Access]
 
-    @pytest.fixture(autouse=True, scope="class")
-    @classmethod
-    def _served(cls, server: RunningServer) -> None:
-        cls.server = server
-        cls.access = Access(token=add_user(server.data, cls.__name__.lower()))
+    @pytest.fixture(autouse=True)
+    def _user(self, server: RunningServer) -> None:
+        self._url = server.url
+        self._access = Access(token=add_user(server.data, f"user-{next(_numbers)}"))
 
     def open_remote(self, folder: Path) -> contextlib.AbstractAsyncContextManager[Remote]:
         raise NotImplementedError
 
     async def opened(self, folder: Path, **options: float | bool) -> Remote:
         vault = hashlib.sha256(str(folder).encode()).hexdigest()[:32]
-        url = f"{self.server.url}/{vault}"
-        return await open_remote(url, access=self.access, create=True, **options)  # type: ignore[arg-type]
+        url = f"{self._url}/{vault}"
+        return await open_remote(url, access=self._access, create=True, **options)  # type: ignore[arg-type]
 
 
 class TestHttpRemote(OverHttp):

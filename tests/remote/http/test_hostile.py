@@ -122,7 +122,9 @@ async def test_no_more_is_read_than_an_object_may_have() -> None:
 
 async def test_the_text_of_an_error_may_have_no_end_either() -> None:
     async def endless(stream: anyio.abc.SocketStream, request: Request) -> None:
-        await stream.send(b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await stream.send(
+            b"HTTP/1.1 404 X\r\nContent-Type: application/problem+json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
         while True:
             await stream.send(b"10000\r\n%b\r\n" % (b"x" * 0x10000))
 

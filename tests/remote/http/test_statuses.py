@@ -63,10 +63,7 @@ TABLE: list[tuple[int, tuple[str, ...], type[RemoteError] | None]] = [
     (401, EVERY, Unauthorized),
     (402, EVERY, Forbidden),
     (403, EVERY, Forbidden),
-    (404, ("get", "head"), ObjectNotFound),
-    (404, ("delete",), None),
-    (404, ("list", "wait"), BadResponse),
-    (404, PUTS, BadResponse),
+    (404, EVERY, Unreachable),
     (405, (*PUTS, "get", "head", "delete", "list"), BadResponse),
     (405, ("wait",), UnsupportedByRemote),
     (406, EVERY, BadResponse),
@@ -152,7 +149,7 @@ async def test_every_status_that_there_can_be_is_an_answer_or_an_error_of_ours(c
         except RemoteError:
             continue
         passed.add(status)
-    expected = {"put": {201}, "overwrite": {201}, "delete": {204, 404}}
+    expected = {"put": {201}, "overwrite": {201}, "delete": {204}}
     assert passed == expected.get(call, set())
 
 
@@ -162,8 +159,8 @@ async def test_every_status_that_there_can_be_is_an_answer_or_an_error_of_ours(c
 )
 async def test_a_vault_that_is_not_there_is_never_an_empty_one(remote: Remote, call: str, kind: str) -> None:
     response = problem(404, kind)
-    if call == "head":
-        response = httpx.Response(404)  # no body can tell
+    if call == "head":  # no body can tell
+        response = httpx.Response(404, headers={"Content-Type": "application/problem+json"})
     error = await error_of(remote, call, response)
     assert isinstance(error, ObjectNotFound if call == "head" else RemoteStopped)
     if call != "head":
@@ -179,12 +176,28 @@ async def test_of_the_vaults_own_object_it_means_that_it_is_absent(remote: Remot
 
 
 @pytest.mark.parametrize("call", EVERY)
+@pytest.mark.parametrize("kind", ["no-such-object", "something-new", ""])
+async def test_an_object_is_absent_where_a_sync_server_says_so(remote: Remote, call: str, kind: str) -> None:
+    absent = {"get": ObjectNotFound, "head": ObjectNotFound, "delete": type(None)}
+    assert type(await error_of(remote, call, problem(404, kind))) is absent.get(call, BadResponse)
+
+
+@pytest.mark.parametrize("call", EVERY)
+async def test_a_path_that_the_server_does_not_know_is_no_absent_object(remote: Remote, call: str) -> None:
+    """The address leads to a sync server, and to another place of it."""
+    if call != "head":
+        error = await error_of(remote, call, problem(404, "no-such-path"))
+        assert type(error) is BadResponse
+        assert "address" in error.todo
+
+
+@pytest.mark.parametrize("call", EVERY)
 @pytest.mark.parametrize("status", [200, 201, 204, 206, 404])
 async def test_a_web_page_is_no_answer(remote: Remote, call: str, status: int) -> None:
     """A login page, or a proxy that leads elsewhere, is no remote that lost or altered everything."""
     error = await error_of(remote, call, httpx.Response(status, html="<h1>Welcome</h1>"))
     assert type(error) is Unreachable
-    assert "web page" in str(error)
+    assert "sync server" in str(error)
 
 
 async def test_a_token_that_may_only_add_is_an_outcome_of_its_own(remote: Remote) -> None:
@@ -294,4 +307,4 @@ async def test_a_problem_document_that_is_none_is_left_out(remote: Remote, body:
     )
     assert type(await error_of(remote, "get", response(500))) is Unreachable
     assert type(await error_of(remote, "delete", response(403))) is Forbidden
-    assert type(await error_of(remote, "get", response(404))) is ObjectNotFound
+    assert type(await error_of(remote, "get", response(404))) is ObjectNotFound  # by its type of document
