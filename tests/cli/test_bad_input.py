@@ -90,7 +90,9 @@ CASES = {
         2, r"missing option '--remote'; see `syncagent join --help`", ("join", "--vault", "b")
     ),
     "join, remote folder missing": Bad(
-        4, GONE, ("join", "--vault", "b", "--remote", "file:///nowhere/at/all")
+        4,
+        r"the remote's folder .+ is not there; nothing was changed; mount or restore the folder",
+        ("join", "--vault", "b", "--remote", "file:///nowhere/at/all"),
     ),
     "join, not a vault": Bad(
         2,
