@@ -108,14 +108,27 @@ DEFECTS = (
             ),
             Edit(
                 "cache/commit.py",
-                "            db.commit()\n        except",
-                "            self._is_late = True\n        except",
+                "            db.commit()\n            self.stamp = stamp\n",
+                "            self._is_late = True\n            self.stamp = stamp\n",
             ),
             Edit(
                 "cache/commit.py",
-                "        jobs = self._take_group()\n",
-                "        if self._is_late:\n            self._is_late = False\n"
-                "            self._db.commit()\n        jobs = self._take_group()\n",
+                '            try:\n                db.execute("BEGIN IMMEDIATE")\n',
+                "            try:\n                if self._is_late:\n                    db.commit()\n"
+                '                db.execute("BEGIN IMMEDIATE")\n',
+            ),
+            Edit(
+                "cache/commit.py",
+                "            self._db.close()\n",
+                "            if self._is_late:\n                self._db.commit()\n"
+                "            self._db.close()\n",
+            ),
+            # Reads go into the transaction that is open.
+            Edit("cache/commit.py", '    db.execute("BEGIN")\n', '    db.execute("SAVEPOINT late")\n'),
+            Edit(
+                "cache/commit.py",
+                '    db.execute("COMMIT")\n    return result',
+                '    db.execute("RELEASE late")\n    return result',
             ),
         ),
     ),

@@ -9,7 +9,7 @@ import pytest
 
 from tests.crash.scenarios import SCENARIOS
 from tests.crash.server import CrashServer
-from tests.crash.test_killed import some
+from tests.crash.test_killed import TELLING, last, some
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks")
 
@@ -18,8 +18,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="fo
 def test_nothing_acknowledged_is_lost_wherever_the_power_is_cut(crashes: CrashServer, name: str) -> None:
     points = crashes.record(name)
     # Once all is acknowledged there is the most to lose.
-    last = max(number for number, point in enumerate(points, 1) if point.startswith("ack "))
-    found = crashes.cut_power(name, [*some(points, 1, f"power {name}"), last])
+    found = crashes.cut_power(name, [last(points, TELLING[name]), last(points, "ack")])
     assert found.errors == []
     assert found.images
 
