@@ -12,21 +12,19 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
-
-import anyio
 
 from syncagent import names
 from syncagent.remote.base import Body, ObjectInfo, ObjectPage, Remote, body_size
 from syncagent.remote.memory import MemoryRemote
 from tests.simulation import users
+from tests.simulation.alone import alone
 from tests.simulation.checks import check_all
 from tests.simulation.healing import heal
 from tests.simulation.model import Name
 from tests.simulation.sim import NOTES, Device, Simulation, content
-from tests.simulation.template import device_name, make_vault
+from tests.simulation.template import device_name, make_vault, scratch
 from tests.simulation.users import Edit
 
 T = TypeVar("T")
@@ -94,7 +92,7 @@ class CountingRemote:
 async def converge(*, devices: int, blobs: int, operations: int, seed: int) -> Traffic:
     """Edit, sync now and then, heal, and check; what it took of the remote."""
     traffic = Traffic()
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory(dir=scratch()) as place:
         template = await make_vault(Path(place, "template"), devices)
         Path(place, "run").mkdir()
         simulation = Simulation(
@@ -143,7 +141,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     started = time.perf_counter()
-    traffic = anyio.run(partial(converge, **vars(arguments)))
+    with alone(arguments.seed) as process:
+        traffic = process.run(converge(**vars(arguments)))
     print(f"{arguments.devices} devices are equal after {arguments.operations} operations")
     print(f"requests: {', '.join(f'{count} {method}' for method, count in sorted(traffic.requests.items()))}")
     print(f"bytes: {traffic.sent_bytes} sent, {traffic.fetched_bytes} fetched; {traffic.batches} batches")
