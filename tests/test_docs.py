@@ -15,3 +15,9 @@ def test_the_status_diagram_is_drawn_from_the_transition_table() -> None:
     )
     assert found is not None
     assert found.group(1).strip() == mermaid().strip(), "paste syncagent.cache.status.mermaid() there"
+
+
+def test_the_tests_that_a_document_names_are_there() -> None:
+    named = set(re.findall(r"`(tests/[^`]*)`", DESIGN.read_text(encoding="utf-8")))
+    assert "tests/engine/test_rollback.py" in named
+    assert sorted(name for name in named if not (DESIGN.parents[1] / name).exists()) == []
