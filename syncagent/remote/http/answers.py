@@ -56,6 +56,15 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Bytes `start` to `stop` (exclusive) of a body of `size`."""
+
+    start: int
+    stop: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """What was asked, for telling what went wrong.
 
@@ -175,15 +184,13 @@ def content_length(answer: Answer, what: str) -> int:
     return int(text)
 
 
-def read_range(answer: Answer, what: str) -> tuple[int, int, int]:
-    """First byte, byte after the last, and size of the whole, from the Content-Range of a 206."""
+def read_range(answer: Answer, what: str) -> Part:
+    """The part that a 206 says it gives: three numbers of which nothing is known yet."""
     match = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
     if match is None:
         raise BadResponse(f"{what}: the remote does not say which part it gives")
     first, last, size = (int(group) for group in match.groups())
-    if not first <= last < size:
-        raise BadResponse(f"{what}: the part that the remote gives cannot be")
-    return first, last + 1, size
+    return Part(first, last + 1, size)
 
 
 def last_modified(answer: Answer) -> float:

@@ -87,10 +87,10 @@ class HttpRemote:
         answer = await self._client.request("GET", self._object(name), headers=headers, most_bytes=most_bytes)
         what = f"getting {name}"
         if answer.status == 206 and is_part:
-            first, end, size = read_range(answer, what)
-            if first != start or end != range_end(name, size, start, stop):
+            part = read_range(answer, what)
+            if part.start != start or part.stop != range_end(name, part.size, start, stop):
                 raise BadResponse(f"{what}: the remote gives another part than was asked for")
-            check_length(answer, end - first, what)
+            check_length(answer, part.stop - part.start, what)
             return answer.body
         if answer.status == 200:
             size = len(answer.body)

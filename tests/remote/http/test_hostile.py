@@ -18,7 +18,8 @@ from tests.remote.http.sockets import Answering, Request, ok, opened, saying, se
 pytestmark = pytest.mark.anyio
 
 RECORD = f"devices/{'0' * 32}"
-SHORT = Timeouts(connect_s=0.05, write_s=0.05, read_s=0.05, pool_s=0.05)
+SILENCE = Timeouts(read_s=0.05)
+STALL = Timeouts(write_s=0.05)
 
 
 async def all_errors(remote: Remote) -> list[SyncAgentError]:
@@ -305,8 +306,8 @@ async def test_a_cursor_that_is_none_is_not_used(cursor: object) -> None:
             await remote.wait_for_change(None, 0)
 
 
-async def impatient(url: str) -> HttpRemote:
-    return HttpRemote(await open_client(read_address(url), Access(), timeouts=SHORT))
+async def impatient(url: str, timeouts: Timeouts = SILENCE) -> HttpRemote:
+    return HttpRemote(await open_client(read_address(url), Access(), timeouts=timeouts))
 
 
 async def test_a_server_that_says_nothing_is_given_up() -> None:
@@ -351,7 +352,7 @@ async def test_a_body_that_drips_for_ever_ends_with_the_attempt() -> None:
 async def test_a_server_that_does_not_read_is_given_up() -> None:
     async with await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0) as listener:
         port = listener.extra(anyio.abc.SocketAttribute.local_port)
-        remote = await impatient(f"http://127.0.0.1:{port}/notes")
+        remote = await impatient(f"http://127.0.0.1:{port}/notes", STALL)
         with anyio.fail_after(30), pytest.raises(Unreachable, match="does not read"):
             await remote.put(f"packs/{'0' * 64}", bytes(16 << 20))
         await remote.aclose()
