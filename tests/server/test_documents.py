@@ -9,6 +9,7 @@ import pytest
 
 from syncagent.cli.serve import serve
 from syncagent.remote.base import max_object_size
+from syncagent.remote.http.answers import MAX_VAULTS
 from syncagent.server.limits import Limits
 from tests.server.running import RECORD, batch_name, pack_name
 
@@ -48,6 +49,8 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert f"{limits.requests_s:g} requests/s, {limits.burst:,} at once after a rest" in OPERATING
     assert f"{limits.transfers_per_token} transfers and {limits.waiting_per_token:,} long polls" in OPERATING
     assert f"{limits.transfers} transfers (503), {limits.connections:,} connections" in OPERATING
+    assert f"A user has at most {limits.vaults:,} vaults" in OPERATING
+    assert limits.vaults <= MAX_VAULTS  # a client reads no longer list
     assert f"under way get {limits.drain_s:g} seconds" in OPERATING.replace("\n", " ")
     assert f"{limits.longest_wait_s:g} in the reference server" in PROTOCOL.replace("\n", " ")
 
