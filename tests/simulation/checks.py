@@ -42,6 +42,7 @@ class Shown:
     winners: dict[Name, bytes]
     conflicts: frozenset[Name]
     flags: frozenset[tuple[Name, str]]
+    dates: dict[Name, int]
     counts: dict[SyncStatus, int]
     contents: dict[Name, Content]
 
@@ -51,7 +52,7 @@ async def check_all(simulation: Simulation) -> None:
     shown = [await _shown(simulation, device) for device in simulation.devices]
     first = shown[0]
     for device, other in zip(simulation.devices, shown, strict=True):
-        for part in ("versions", "winners", "conflicts", "flags", "counts", "contents"):
+        for part in ("versions", "winners", "conflicts", "flags", "dates", "counts", "contents"):
             assert getattr(other, part) == getattr(first, part), f"{part} of {device.name} differ"
     _check_model(simulation.model, first)
     await _check_quiet(simulation)
@@ -182,11 +183,16 @@ async def _shown(simulation: Simulation, device: Device) -> Shown:
             " (SELECT 1 FROM flag_removed WHERE flag_removed.blob_no = flag_tag.blob_no"
             "  AND flag_removed.tag = flag_tag.tag)"
         )
+        dates = db.all(
+            "SELECT namespace.name, blob.id, expires_at FROM blob"
+            " JOIN namespace ON namespace.no = namespace_no WHERE expires_at IS NOT NULL"
+        )
         return Shown(
             versions,
             winners,
             frozenset(conflicts),
             frozenset((Name(row[0], row[1]), row[2]) for row in flags),
+            {Name(row[0], row[1]): row[2] for row in dates},
             dict(counts),
             contents,
         )

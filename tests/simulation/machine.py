@@ -140,6 +140,10 @@ class Machine(RuleBasedStateMachine):
     def flag(self, at: int, is_set: bool) -> None:
         self._call(users.flag, at, BLOBS[0], "seen", is_set)
 
+    @rule(at=DEVICE, name=NAMES, day=st.none() | st.integers(0, 9), is_forced=st.booleans())
+    def date(self, at: int, name: Name, day: int | None, is_forced: bool) -> None:
+        self._call(users.date, at, name, day, is_forced)
+
     @rule(at=DEVICE, kind=st.none() | KINDS)
     def keep_here(self, at: int, kind: str | None) -> None:
         """A blob that stays on its device; to share content with others is no reason to leave it."""

@@ -1,5 +1,6 @@
 """What users do on a device, and what the model is told of it."""
 
+import datetime
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from tests.simulation.model import Content, Name
 from tests.simulation.rows import check_rows
 from tests.simulation.sim import MINE, Device, Simulation
 
+_FAR = datetime.datetime(3000, 1, 1, tzinfo=datetime.UTC)
 _MISSING_HOLES = (
     "SELECT count(*) FROM parent JOIN version AS child ON child.no = version_no"
     " WHERE NOT EXISTS (SELECT 1 FROM version WHERE id = parent_id)"
@@ -242,6 +244,14 @@ class _Tags:
 
     added: set[int]
     removed: set[int]
+
+
+async def date(simulation: Simulation, device: Device, name: Name, day: int | None, is_forced: bool) -> None:
+    """Let a blob expire, on a day that no clock reaches, or never."""
+    at = None if day is None else _FAR + datetime.timedelta(days=day)
+    await simulation.do(
+        device, lambda vault: vault.namespace(name.namespace).set_expiry(name.id, at, force=is_forced)
+    )
 
 
 async def read(simulation: Simulation, device: Device, name: Name) -> None:
