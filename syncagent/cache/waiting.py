@@ -206,6 +206,9 @@ def _cause(db: Database, blob_no: int, status: SyncStatus, queued: _Row | None) 
         case SyncStatus.LOCAL_ONLY:
             return _Cause("it is kept on this device only", "put it again without local_only to share it")
         case SyncStatus.REMOTE_ONLY:
+            waits = "SELECT 1 FROM upload JOIN version ON version.no = version_no WHERE blob_no = ?"
+            if db.scalar(waits, (blob_no,)) is not None:
+                return _Cause("new metadata waits to be sent; its content is not wanted here", _SYNC)
             return _Cause("its content is not wanted on this device", "`syncagent get` fetches it")
     if queued is not None and queued.error is not None:  # its own failure
         return _Cause(queued.error, _unblock(queued.error, status), queued.next_attempt_at)

@@ -364,6 +364,8 @@ async def test_metadata_of_what_is_not_here_can_be_set(world: World, is_wanted: 
         before = (await listed(vault))["x"].status
         await notes.set_metadata("x", {"title": "set on b"})
         assert (await listed(vault))["x"].status == before
+        if not is_wanted:
+            assert "metadata waits" in (await vault.explain("notes", "x")).cause
         await vault.send_missing()
         assert (await listed(vault))["x"].status == before, "its content is still not here"
         assert await rows(vault, "SELECT count(*) FROM upload") == [(0,)]
