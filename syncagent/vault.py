@@ -256,7 +256,7 @@ class Vault:
         """What happens from this call on: `async for event in vault.events()`; see `syncagent.events`.
 
         Of blobs everything, whichever way this device learns of it: what is put, deleted, sent and fetched
-        here, what comes from other devices, and what other processes do as soon as this one commits or looks.
+        here, what comes from other devices, and what other processes do as soon as this one commits or syncs.
         Of syncs those of this process. It ends when the vault is closed, and costs nothing once nobody
         holds the iterator. A listener that did not hear what happened asks `changes`.
 

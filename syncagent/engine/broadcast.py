@@ -68,6 +68,8 @@ class Broadcast:
         """Tell an event after those of the blobs that came before it."""
         if self._listeners:
             with contextlib.suppress(SyncAgentError):  # a listener finds out by itself
+                committed = await self._cache.read(news.last_no)  # by other processes too
+                self._cache.stamp = max(self._cache.stamp, committed)
                 await self.catch_up()
             self.emit(event)
 

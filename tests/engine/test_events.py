@@ -257,6 +257,15 @@ async def test_what_another_process_does_is_told_with_the_next_commit(world: Wor
         ]
 
 
+async def test_what_another_process_does_is_told_by_a_sync_too(world: World) -> None:
+    async with world.open("a") as vault, world.open("a") as other:
+        events = vault.events()
+        await other.namespace("notes").put("theirs", b"one")
+        await vault.sync()
+        told = await heard(vault, events)
+        assert kinds(told) == ["BlobStored", "SyncStarted", "BlobSent", "SyncFinished"]
+
+
 async def test_it_ends_when_the_vault_is_closed_and_tells_the_last(world: World) -> None:
     found: list[Event] = []
 
