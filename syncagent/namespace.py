@@ -362,7 +362,7 @@ class Namespace:
         its size. What another blob shares stays. In an eager namespace the next version is fetched again.
 
         Raises:
-            BlobNotFound: nothing is known of such a blob.
+            BlobNotFound: no live blob has this id on this device.
             NotSent: it was not sent yet or never is, or the remote does not show all of it; all was kept.
             ConfigError: the namespace's fetch policy is `pinned`.
             RemoteError: the remote cannot be asked; all was kept.

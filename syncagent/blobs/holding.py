@@ -68,11 +68,11 @@ async def evict(inside: Inside, blob_id: str) -> None:
     """Give a blob's content on this device up; see `Namespace.evict`."""
     name = Name(inside.name, names.check_blob_id(blob_id))
     cache = inside.ctx.cache
-    blob = await cache.read(partial(_evictable, name=name))
+    blob = await cache.read(partial(_evictable, name=name, now_ms=inside.ctx.now_ms()))
     proven: set[int] = set()
     for some in batched(await cache.read(partial(holding.packs_to_prove, blob=blob)), _HEADS_AT_ONCE):
         await run_together(partial(_prove, inside, pack, proven) for pack in some)
-    await cache.write(partial(_give_up, name=name, proven=proven))
+    await cache.write(partial(_give_up, name=name, now_ms=inside.ctx.now_ms(), proven=proven))
     after: int | None = 0
     while after is not None:
         dropped = await cache.write(
@@ -97,28 +97,33 @@ async def _prove(inside: Inside, pack: PackToProve, proven: set[int]) -> None:
 
 
 def _want(db: Database, name: Name, now_ms: int, *, pins: bool) -> list[int]:
+    blob = _live(db, name, now_ms)
+    if pins:
+        holding.set_pinned(db, blob, pinned=True)
+    return holding.want(db, blob)
+
+
+def _live(db: Database, name: Name, now_ms: int) -> int:
     row = history.find_known(db, name)
     if not row.is_live(now_ms):
         raise BlobNotFound(f"{name} is not on this device")
-    if pins:
-        holding.set_pinned(db, row.no, pinned=True)
-    return holding.want(db, row.no)
+    return row.no
 
 
-def _evictable(db: Database, name: Name) -> int:
-    row = history.find_known(db, name)
-    if holding.is_held(db, row.no):
+def _evictable(db: Database, name: Name, now_ms: int) -> int:
+    blob = _live(db, name, now_ms)
+    if holding.is_held(db, blob):
         raise ConfigError(
             f"the namespace {name.namespace!r} is pinned: nothing of it is evicted",
             todo="set its fetch policy to eager or on-demand first",
         )
-    if holding.has_unsent(db, row.no):
+    if holding.has_unsent(db, blob):
         raise NotSent(f"{name} is on this device alone")
-    return row.no
+    return blob
 
 
-def _give_up(db: Database, name: Name, proven: set[int]) -> None:
-    blob = _evictable(db, name)
+def _give_up(db: Database, name: Name, now_ms: int, proven: set[int]) -> None:
+    blob = _evictable(db, name, now_ms)
     if count := holding.unproven(db, blob, proven):
         raise NotSent(f"the remote does not show {count} of the chunks of {name}")
     holding.give_up(db, blob)

@@ -110,7 +110,12 @@ def drop_some(db: Database, blob: int, proven: Collection[int], after: int) -> D
     What another blob needs stays, and so does what is in none of the proven packs. A read that has brought
     the content back in the meantime ends it.
     """
-    statuses = {row[0] for row in db.all("SELECT status FROM version WHERE blob_no = ?", (blob,))}
+    statuses = {
+        row[0]
+        for row in db.all(
+            "SELECT status FROM version WHERE blob_no = ? AND NOT deleted AND size > 0", (blob,)
+        )
+    }
     if statuses - {None, int(SyncStatus.REMOTE_ONLY)}:
         return Dropped((), None)
     rows = db.all(
@@ -164,5 +169,10 @@ def _is_in(db: Database, chunk: int, packs: Collection[int]) -> bool:
 
 def _heads(db: Database, blob: int, status: SyncStatus) -> Sequence[int]:
     return [
-        row[0] for row in db.all("SELECT no FROM version WHERE blob_no = ? AND status = ?", (blob, status))
+        row[0]
+        for row in db.all(
+            # A deletion, or an empty blob, has no content to be here or there.
+            "SELECT no FROM version WHERE blob_no = ? AND status = ? AND NOT deleted AND size > 0",
+            (blob, status),
+        )
     ]

@@ -219,3 +219,36 @@ async def test_a_part_that_was_read_is_given_up_too(world: World) -> None:
         await vault.namespace("notes").evict("big")
         assert await held(vault) == (0, 0)
         assert (await vault.namespace("notes").get("big")).data == BIG
+
+
+async def test_what_has_no_content_has_none_to_give_up(world: World) -> None:
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.put_many([("empty", b""), ("x", b"1")])
+        await vault.sync()
+        await notes.evict("empty")
+        assert await statuses(vault) == {"empty": "SYNCED", "x": "SYNCED"}
+        await notes.delete("x")
+        await vault.sync()
+        for call in (notes.evict, notes.pin):
+            with pytest.raises(BlobNotFound):
+                await call("x")
+        assert await rows(vault, "SELECT 1 FROM version WHERE deleted AND status <> 1") == []
+
+
+async def test_a_deletion_beside_an_edit_is_not_given_up_with_it(world: World) -> None:
+    await world.put("a", x=b"1")
+    for name in ("a", "b"):
+        await world.sync(name)
+    async with world.open("a") as vault:
+        await vault.namespace("notes").delete("x")
+        await vault.sync()
+    await world.put("b", x=b"edited")
+    for name in ("b", "a"):
+        await world.sync(name)
+    async with world.open("a") as vault:
+        await vault.namespace("notes").evict("x")
+        found = await rows(vault, "SELECT deleted, status FROM version WHERE status IS NOT NULL ORDER BY 1")
+        assert [status for deleted, status in found if not deleted] == [6]
+        assert all(status == 1 for deleted, status in found if deleted)
+        assert (await vault.namespace("notes").get("x")).data == b"edited"

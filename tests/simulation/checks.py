@@ -12,8 +12,10 @@ from syncagent.cache.db import Database
 from syncagent.cache.profile import Profile
 from syncagent.errors import BlobNotFound
 from syncagent.journal.changes import VersionChange
-from syncagent.model import SyncStatus, Version
+from syncagent.model import NamespaceSettings, SyncStatus, Version
+from syncagent.names import SETTINGS
 from syncagent.vault import Vault
+from tests.simulation.holding import settings_of
 from tests.simulation.model import Content, Model, Name
 from tests.simulation.rows import check_rows
 from tests.simulation.sim import MARKER, MINE, Device, Simulation
@@ -45,6 +47,7 @@ class Shown:
     dates: dict[Name, int]
     counts: dict[SyncStatus, int]
     contents: dict[Name, Content]
+    settings: dict[str, NamespaceSettings]
 
 
 async def check_all(simulation: Simulation) -> None:
@@ -52,7 +55,7 @@ async def check_all(simulation: Simulation) -> None:
     shown = [await _shown(simulation, device) for device in simulation.devices]
     first = shown[0]
     for device, other in zip(simulation.devices, shown, strict=True):
-        for part in ("versions", "winners", "conflicts", "flags", "dates", "counts", "contents"):
+        for part in ("versions", "winners", "conflicts", "flags", "dates", "counts", "contents", "settings"):
             assert getattr(other, part) == getattr(first, part), f"{part} of {device.name} differ"
     _check_model(simulation.model, first)
     await _check_quiet(simulation)
@@ -162,7 +165,7 @@ async def _shown(simulation: Simulation, device: Device) -> Shown:
                 msgspec.structs.replace(version, parents=parents), order="deterministic"
             )
             known = Known(version, packed, author, status)
-            if known.name != MINE:
+            if known.name != MINE and known.name.namespace != SETTINGS:
                 versions[id] = known
         winners: dict[Name, bytes] = {}
         conflicts: set[Name] = set()
@@ -171,7 +174,7 @@ async def _shown(simulation: Simulation, device: Device) -> Shown:
             "SELECT namespace.name, blob.id, version.id, conflict, blob.status, blob.deleted FROM blob"
             " JOIN namespace ON namespace.no = namespace_no JOIN version ON version.no = winner_no"
         ):
-            if Name(*name) == MINE:
+            if Name(*name) == MINE or name[0] == SETTINGS:
                 continue
             winners[Name(*name)] = winner
             counts[SyncStatus(status)] += not is_deleted
@@ -195,6 +198,7 @@ async def _shown(simulation: Simulation, device: Device) -> Shown:
             {Name(row[0], row[1]): row[2] for row in dates},
             dict(counts),
             contents,
+            settings,
         )
 
     vault = device.vault
@@ -202,6 +206,7 @@ async def _shown(simulation: Simulation, device: Device) -> Shown:
     contents = await _contents(vault, {*simulation.model.attempted, MINE})
     mine = contents.pop(MINE, None)
     assert mine in device.mine, "what was to stay here is not here"
+    settings = await settings_of(vault)
     shown = await vault.parts()[0].cache.read(query)
     counts = (await vault.status()).counts
     assert counts[SyncStatus.SYNCED] == shown.counts.get(SyncStatus.SYNCED, 0)

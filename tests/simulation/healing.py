@@ -1,6 +1,7 @@
 """No more faults: devices sync until nothing moves."""
 
 from tests.simulation import mishaps
+from tests.simulation.holding import want_everything
 from tests.simulation.sim import Simulation
 
 ROUNDS = 12
@@ -30,6 +31,7 @@ async def heal(simulation: Simulation) -> None:
 async def _sync_all(simulation: Simulation) -> list[object]:
     moved: list[object] = []
     for device in simulation.devices:
+        await want_everything(simulation, device)
         report = await (await simulation.opened(device)).sync()
         if report.sent or report.fetched or report.failed or report.alarms:
             moved.append((device.name, report))

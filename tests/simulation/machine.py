@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from syncagent.testing.faulty import Fault, Rule
 from tests.engine.world import World
-from tests.simulation import mishaps, users
+from tests.simulation import holding, mishaps, users
 from tests.simulation.alone import Alone, alone
 from tests.simulation.checks import check_all
 from tests.simulation.crash import Point
@@ -43,7 +43,7 @@ from tests.simulation.drawn import (
 )
 from tests.simulation.healing import heal
 from tests.simulation.model import Name
-from tests.simulation.sim import BLOBS, Device, Simulation, content
+from tests.simulation.sim import BLOBS, NOTES, Device, Simulation, content
 from tests.simulation.template import scratch
 from tests.simulation.users import Edit
 
@@ -149,6 +149,20 @@ class Machine(RuleBasedStateMachine):
         """A blob that stays on its device; to share content with others is no reason to leave it."""
         self._call(users.put_mine, at, None if kind is None else self._fresh(kind))
         self._call(users.read_mine, at)
+
+    @rule(at=DEVICE, name=NAMES, way=st.sampled_from(holding.WAYS), point=st.none() | EARLY_POINTS)
+    def hold(self, at: int, name: Name, way: str, point: Point | None) -> None:
+        """Content is given up only where the remote is honest: what it loses later is lost."""
+        if self._is_idle or (way == "evict" and not self._is_honest):
+            return
+        if point is None:
+            self._call(holding.hold, at, name, way)
+        else:
+            self._cut_off(holding.hold, at, point, name, way)
+
+    @rule(at=DEVICE, policy=st.sampled_from(holding.POLICIES))
+    def set_policy(self, at: int, policy: str) -> None:
+        self._call(holding.set_policy, at, NOTES, policy)
 
     @rule(at=DEVICE, name=NAMES)
     def read(self, at: int, name: Name) -> None:
