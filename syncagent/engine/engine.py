@@ -77,7 +77,7 @@ class Engine:
     ) -> None:
         self._ctx = ctx
         self._open_remote = open_remote
-        self._gate = gate
+        self.gate = gate
         self._opening = anyio.Lock()
         self._place: Place | None = None
         self._remotes: list[Remote] = []
@@ -125,7 +125,7 @@ class Engine:
         """Journals in alone, for a device that has just joined; its alarms, kept for the first report too."""
         remote = await self.remote()
         await check_vault(self._ctx, remote)
-        found = (await pull(self._ctx, remote, self._gate, Arrivals())).alarms
+        found = (await pull(self._ctx, remote, self.gate, Arrivals())).alarms
         await self._ctx.cache.write(partial(alarms.keep, found=found))
         return tuple(dict.fromkeys(found))
 
@@ -145,7 +145,7 @@ class Engine:
         if isinstance(remote, RetryRemote):
             remote = remote.once()
         fetcher = Fetcher(
-            self._ctx, remote, self._gate, Tally(), Meter("fetch", None), interactive=True, part=part
+            self._ctx, remote, self.gate, Tally(), Meter("fetch", None), interactive=True, part=part
         )
         await fetcher.fetch(list(versions))
         return fetcher.causes
@@ -250,7 +250,7 @@ class Engine:
             await ctx.cache.write(partial(waiting.mend_times, now_ms=ctx.now_ms()))
         if does_pull:
             slots_there = await list_names(remote, names.KEYS)
-            pulled = await pull(ctx, remote, self._gate, self._arrivals)
+            pulled = await pull(ctx, remote, self.gate, self._arrivals)
             if not pulled.is_listed:  # the remote has lost it, or this device has a new id
                 joined_at_ms = (
                     await ctx.cache.read(partial(meta.find_int, key=meta.JOINED_AT)) or ctx.now_ms()
@@ -269,10 +269,10 @@ class Engine:
         held: list[SyncAgentError] = []
         jobs: list[Job] = []
         if does_send:
-            sender = Sender(ctx, remote, self._gate, tally, Meter("send", listener), namespace=number)
+            sender = Sender(ctx, remote, self.gate, tally, Meter("send", listener), namespace=number)
             jobs.append(partial(_apart, sender.run, _ONLY_SENDING, held))
         if does_fetch:
-            fetcher = Fetcher(ctx, remote, self._gate, tally, Meter("fetch", listener), namespace=number)
+            fetcher = Fetcher(ctx, remote, self.gate, tally, Meter("fetch", listener), namespace=number)
             jobs.append(partial(_apart, fetcher.run, (CacheFull,), held))
         await run_together(jobs)
         if held:

@@ -25,6 +25,11 @@ class TransferGate:
         self._bytes = 0
         self._waiting: deque[_Waiter] = deque()
 
+    @property
+    def has_interactive_waiting(self) -> bool:
+        """Whether the next place is for somebody who waits for it."""
+        return bool(self._waiting and self._waiting[0].is_interactive)
+
     @contextlib.asynccontextmanager
     async def transfer(self, size_bytes: int, *, interactive: bool = False) -> AsyncIterator[None]:
         """Hold a place for a transfer of this size. One that exceeds the byte limit alone runs alone."""

@@ -239,7 +239,7 @@ async def test_a_fetch_cut_off_at_every_thread_leaves_none_at_work_and_ends_whol
             fetcher = Fetcher(
                 replace(ctx, workers=limiter),
                 remote,
-                engine._gate,
+                engine.gate,
                 Tally(),
                 Meter("fetch", None),
                 interactive=True,

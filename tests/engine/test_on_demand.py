@@ -189,6 +189,7 @@ async def test_a_read_goes_ahead_of_a_large_sync(world: World) -> None:
         await vault.sync()
     remote = GateRemote(MemoryRemote(world.store))
     async with world.open("b", remote, transfers=1) as vault:
+        gate = vault.parts()[1].gate
         read: list[bytes] = []
 
         async def get() -> None:
@@ -198,12 +199,14 @@ async def test_a_read_goes_ahead_of_a_large_sync(world: World) -> None:
             group.start_soon(vault.sync)
             await remote.wait_held(1)
             group.start_soon(get)
-            await anyio.wait_all_tasks_blocked()
+            with anyio.fail_after(30):
+                while not gate.has_interactive_waiting:  # first it looks, in a thread, where the content is
+                    await anyio.sleep(0.001)
             assert read == []
             remote.release()  # what was under way
             await remote.wait_held(1)
             remote.release()  # the next is not one of the five that waited
-            with anyio.fail_after(10):
+            with anyio.fail_after(30):
                 while not read:
                     await anyio.sleep(0.001)
             assert read == [b"small"]
