@@ -18,8 +18,6 @@ TEXT = (Path(__file__).parent.parent / "docs" / "embedding.md").read_text(encodi
 TOLD_ELSEWHERE = {
     # For the package's own use.
     "Vault.parts", "Transaction.add",
-    # In a table, and in the tests of the key slots, devices and remotes: they need a second of each.
-    "Vault.change_passphrase", "Vault.new_recovery_code", "Vault.remove_device", "Vault.set_remote",
 }  # fmt: skip
 EXAMPLES = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", TEXT, re.DOTALL)
 
