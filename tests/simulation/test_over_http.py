@@ -26,7 +26,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def test_a_run_over_http(vault: World, served: Served) -> None:
     done = play(vault, [2000], has_threads=True, make=served.make).done
     assert done["runs"] == 1
-    assert done["steps"] > 30
+    assert done["steps"] > 10  # how many a seed draws changes with the rules
 
 
 @pytest.mark.slow
