@@ -101,7 +101,12 @@ def remote_places(db: Database, chunks: Sequence[int]) -> list[RemotePlace]:
         marks = ",".join("?" * len(part))
         rows = db.all(
             "SELECT chunk_no, pack_no, position, offset, stored_length, size FROM pack_chunk"  # noqa: S608 - marks
-            f" JOIN pack ON pack.no = pack_no WHERE is_remote AND chunk_no IN ({marks})",
+            " JOIN pack ON pack.no = pack_no"
+            # One that the remote had lost may be there again, and nothing else may hold what is not here.
+            " WHERE (is_remote OR (put_at > 0 AND NOT EXISTS (SELECT 1 FROM pack_chunk AS other"
+            " JOIN pack AS there ON there.no = other.pack_no"
+            " WHERE other.chunk_no = pack_chunk.chunk_no AND there.is_remote)))"
+            f" AND chunk_no IN ({marks})",
             part,
         )
         found += [RemotePlace(*row) for row in rows]

@@ -163,7 +163,12 @@ def _drop_files(db: Database, chunk: int, blob: int, proven: Collection[int]) ->
 
 
 def _is_in(db: Database, chunk: int, packs: Collection[int]) -> bool:
-    rows = db.all("SELECT pack_no FROM pack_chunk WHERE chunk_no = ?", (chunk,))
+    rows = db.all(
+        # What was found to be lost since it was asked for is not there.
+        "SELECT pack_no FROM pack_chunk JOIN pack ON pack.no = pack_no"
+        " WHERE chunk_no = ? AND is_remote AND batch_seq IS NOT NULL",
+        (chunk,),
+    )
     return any(row[0] in packs for row in rows)
 
 

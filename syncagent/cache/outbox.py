@@ -70,6 +70,17 @@ def is_unpublished(db: Database, version_no: int) -> bool:
     return row is not None
 
 
+def is_of_transaction(db: Database, version_no: int) -> bool:
+    """Whether a waiting version is to be published with others."""
+    row = db.one("SELECT 1 FROM upload WHERE version_no = ? AND group_id IS NOT NULL", (version_no,))
+    return row is not None
+
+
+def is_tagged(db: Database, version_no: int) -> bool:
+    """Whether a version has, or had, a tag."""
+    return db.one(f"SELECT 1 FROM version WHERE no = ? AND {_IS_TAGGED}", (version_no,)) is not None  # noqa: S608
+
+
 def settle(db: Database, version_no: int, *, device: int, seq: int) -> None:
     """Take a version off the queue: a batch of another device holds it."""
     db.execute(

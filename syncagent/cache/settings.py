@@ -36,7 +36,9 @@ def load(db: Database, name: str) -> NamespaceSettings:
 def store(db: Database, namespace_no: int, settings: NamespaceSettings) -> None:
     """Let the synced settings of a namespace be these."""
     db.execute(
-        "UPDATE namespace SET fetch = ?, dedup = ?, history = ? WHERE no = ?",
+        # Also where a policy comes back: what came by the one between has not been looked at again.
+        "UPDATE namespace SET fetch_done = CASE WHEN fetch = ?1 THEN fetch_done ELSE '' END,"
+        " fetch = ?1, dedup = ?2, history = ?3 WHERE no = ?4",
         (settings.fetch.value, settings.dedup.value, settings.history, namespace_no),
     )
 

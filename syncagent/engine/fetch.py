@@ -13,6 +13,7 @@ chunk; only when none is left does the blob fail.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -22,7 +23,7 @@ from syncagent.cache import chunks, downloads, stalled
 from syncagent.cache.chunks import SQL_VARIABLES, batched
 from syncagent.cache.db import Database
 from syncagent.cache.downloads import MissingChunk, RemotePlace, StoredChunk
-from syncagent.cache.packfiles import PackFiles, store_pack_file
+from syncagent.cache.packfiles import PackFiles, pack_path, store_pack_file
 from syncagent.crypto.chunk import verify_chunk
 from syncagent.crypto.pack import ChunkCompressor, PackCutter, PackOpener, check_pack
 from syncagent.engine.apply import alarm
@@ -242,7 +243,7 @@ class Fetcher:
         waiting = {chunk.chunk_no: chunk.version_no for chunk in fetch.chunks}
         for record in opened.files:
             await ctx.cache.write(
-                partial(chunks.record_pack, record=record, is_remote=False, has_file=True),
+                partial(_record_file, record=record, folder=ctx.profile.packs),
                 background=not self._interactive,
             )
         for part in _portions(opened.rows):
@@ -361,6 +362,12 @@ def _open(
             records.append(files.write(pack))
         files.keep()
     return _Opened((), records)
+
+
+def _record_file(db: Database, record: PackRecord, folder: Path) -> None:
+    """Remember a file that was written, unless somebody who gave its content up has removed it since."""
+    if pack_path(folder, record.id).exists():
+        chunks.record_pack(db, record, is_remote=False, has_file=True)
 
 
 def _store_and_settle(db: Database, chunks: Sequence[StoredChunk], versions: Sequence[int]) -> list[int]:

@@ -144,9 +144,12 @@ def record_put(
                 raise
     if put.expires_at is not None and put.expires_at <= now_ms:
         raise ConfigError("the time at which the blob is to expire is past", safe="nothing was stored")
+    replaced = heads
     if put.if_version is not None:
         _check_version(put, heads, row)
-    replaced = heads
+        assert row is not None
+        if row.is_conflict:  # the other heads were not named: they stay beside it
+            replaced = [head for head in heads if head.no == row.winner_no]
     if put.resolution is not None:
         replaced = disputed(put.namespace, put.blob_id, row, heads, put.resolution.seen)
         if winner is not None and put.resolution.keeps_metadata:
@@ -273,6 +276,12 @@ def add_local(
     """Store a version of this device and queue it, unless it stays here; as it stands in the cache."""
     # Read here and not kept: another process may have given this device a new id.
     device = meta.device_id(db)
+    if any(head.status is SyncStatus.LOCAL_ONLY and outbox.is_tagged(db, head.no) for head in replaced):
+        raise ConfigError(
+            f"the version of {version.namespace}/{version.blob_id!r} that stays on this device has a tag",
+            safe="it is kept, and nothing was stored",
+            todo="share the blob first: put it with local_only=False",
+        )
     added = add_version(db, version, device=device, seq=0, status=status, chunks=numbers)
     if status is not SyncStatus.LOCAL_ONLY:
         outbox.enqueue_version(db, added.version_no, priority=priority, group=_group(version))
@@ -308,6 +317,15 @@ def _move(db: Database, row: BlobRow, put: Put, stays_local: bool) -> None:
         outbox.enqueue_version(db, row.winner_no, priority=put.priority)
         marks.share(db, blob)
     elif outbox.is_unpublished(db, row.winner_no):  # else it is, or may be, at the remote already
+        if outbox.is_of_transaction(db, row.winner_no):
+            raise ConfigError(
+                f"{put.namespace}/{put.blob_id!r} waits as part of a transaction",
+                safe="it stays as it is, and is sent",
+                todo="delete it, and put it under another name",
+            )
+        # What it replaced and was not sent either would become what others see.
+        while any(fold_pair(db, no, row.winner_no) for no in outbox.superseded_by(db, row.winner_no)):
+            pass
         blobs.move_status(db, row.winner_no, Event.KEPT_LOCAL)
         outbox.forget(db, row.winner_no)
         marks.withhold(db, blob)
@@ -317,9 +335,9 @@ def _stays_local(db: Database, put: Put, row: BlobRow | None, heads: Sequence[He
     """Whether a blob stays on this device: as the caller says, else as it is, else as its namespace does."""
     if put.local_only is not None:
         return put.local_only
-    if is_local_only(heads):
-        return True
     is_new = row is None or row.winner_no is None or row.is_deleted
+    if is_local_only(heads) and not is_new:
+        return True
     return is_new and settings.load(db, put.namespace).local_only
 
 

@@ -152,6 +152,8 @@ async def _heal(
         f"the remote went back: {batches} batches, {packs.put_again} packs and {slots} key slots"
         f" of this device were put there again, {packs.queued} blobs are sent again"
     )
+    if packs.lost:
+        text += f"; the content of {packs.lost} blobs was there alone, and is lost unless it comes back"
     if damaged:
         text += f"; {damaged} batches could not be read here and stay lost"
     found = alarm(RemoteRolledBack(text), "remote")
@@ -168,6 +170,7 @@ def _end_healing(db: Database, found: Alarm) -> None:
 class _Packs:
     put_again: int
     queued: int
+    lost: int
 
 
 async def _heal_packs(ctx: Context, remote: Remote, gate: TransferGate) -> _Packs:
@@ -182,10 +185,11 @@ async def _heal_packs(ctx: Context, remote: Remote, gate: TransferGate) -> _Pack
             put_again += 1
         else:
             gone.append(pack.no)
-    queued = 0
+    queued = lost = 0
     for part in batched(gone, _PACKS_AT_ONCE):
-        queued += await ctx.cache.write(partial(give_up_packs, packs=part), background=True)
-    return _Packs(put_again, queued)
+        more = await ctx.cache.write(partial(give_up_packs, packs=part), background=True)
+        queued, lost = queued + more[0], lost + more[1]
+    return _Packs(put_again, queued, lost)
 
 
 async def _put_file(ctx: Context, remote: Remote, gate: TransferGate, pack_no: int) -> bool:
@@ -202,7 +206,7 @@ async def _put_file(ctx: Context, remote: Remote, gate: TransferGate, pack_no: i
     return True
 
 
-def give_up_packs(db: Database, packs: Sequence[int]) -> int:
+def give_up_packs(db: Database, packs: Sequence[int]) -> tuple[int, int]:
     """Packs of ours that the remote lost: blobs whose content is here are queued again; how many."""
     touched: set[int] = set()
     for pack in packs:
@@ -210,7 +214,8 @@ def give_up_packs(db: Database, packs: Sequence[int]) -> int:
         for chunk in chunks.chunks_of(db, pack):
             if not chunks.is_there(db, chunk):
                 touched.update(chunks.heads_with_chunk(db, chunk))
-    return sum(outbox.publish_again(db, head) for head in sorted(touched) if chunks.is_complete(db, head))
+    here = [head for head in sorted(touched) if chunks.is_complete(db, head)]
+    return sum(outbox.publish_again(db, head) for head in here), len(touched) - len(here)
 
 
 async def heal_slots(ctx: Context, remote: Remote, there: Container[str]) -> list[Alarm]:

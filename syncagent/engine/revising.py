@@ -62,6 +62,7 @@ def record_revision(db: Database, *, wanted: Revision, now_ms: int, group: Group
         return base
     else:
         replaced = [head for head in heads if head.no == row.winner_no or not row.is_conflict]
+    stays_local = is_local_only(replaced)
     version = Version(
         id=os.urandom(16),
         hlc=next_hlc(db, now_ms),
@@ -75,9 +76,9 @@ def record_revision(db: Database, *, wanted: Revision, now_ms: int, group: Group
         scope=base.scope,
         content=base.content,
         content_digest=base.content_digest,
-        group=None if is_local_only(heads) else group,
+        group=None if stays_local else group,
     )
-    event = Event.PUT_LOCAL if is_local_only(heads) else Event.PUT
+    event = Event.PUT_LOCAL if stays_local else Event.PUT
     if not chunks.is_complete(db, base_no):
         statuses = {head.no: head.status for head in heads}
         is_unwanted = statuses.get(base_no) is SyncStatus.REMOTE_ONLY

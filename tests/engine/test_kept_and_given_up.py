@@ -1,0 +1,149 @@
+"""Content that was given up here, and blobs that stay here, when something else happens to them as well."""
+
+from typing import cast
+
+import pytest
+
+import syncagent
+from syncagent import names
+from syncagent.cache import holding
+from syncagent.cache.db import Database
+from tests.engine.world import World, rows, statuses
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_policy_that_comes_back_holds_for_what_came_meanwhile(world: World) -> None:
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.settings(fetch="on-demand")
+        await vault.sync()
+        await notes.put("x", b"1")
+        await vault.sync()
+        await notes.settings(fetch="eager")
+        await vault.sync()
+    async with world.open("b") as vault:
+        await vault.sync()
+        await vault.sync()
+        assert await statuses(vault) == {"x": "SYNCED"}
+
+
+async def test_given_up_content_is_read_again_when_what_the_remote_lost_comes_back(world: World) -> None:
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.put("x", b"precious" * 100)
+        await vault.sync()
+        await notes.evict("x")
+        last = world.names(names.journal_prefix(bytes.fromhex(vault.device_id)))[-1]
+        back = [world.hide(name) for name in (*world.names(names.PACKS), last)]
+        report = await vault.sync()
+        (told,) = [alarm for alarm in report.alarms if alarm.kind == "RemoteRolledBack"]
+        assert "the content of 1 blobs was there alone" in told.message
+        for bring in back:
+            bring()
+        await vault.sync()
+        assert (await notes.get("x")).data == b"precious" * 100
+
+
+async def test_the_last_copy_is_not_dropped_once_its_pack_is_known_to_be_lost(world: World) -> None:
+    async with world.open("a") as vault:
+        await vault.namespace("notes").put("x", b"precious" * 100)
+        await vault.sync()
+        ((chunk, pack),) = cast(
+            list[tuple[int, int]], await rows(vault, "SELECT chunk_no, pack_no FROM pack_chunk")
+        )
+
+        def is_in(db: Database) -> bool:
+            return holding._is_in(db, chunk, [pack])
+
+        cache = vault.parts()[0].cache
+        assert await cache.read(is_in)
+
+        def lose(db: Database) -> None:
+            db.execute("UPDATE pack SET is_remote = 0, batch_seq = NULL")
+
+        await cache.write(lose)
+        assert not await cache.read(is_in)
+
+
+async def test_a_blob_put_anew_after_its_deletion_is_shared(world: World) -> None:
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.put("x", b"1", local_only=True)
+        await notes.delete("x")
+        await notes.put("x", b"2")
+        assert await statuses(vault) == {"x": "PENDING_UPLOAD"}
+
+
+async def test_metadata_of_a_blob_that_stays_here_stays_here(world: World) -> None:
+    await world.put_and_sync("a", x=b"0")
+    await world.sync("b")
+    await world.put_and_sync("b", x=b"theirs")
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        world.clock.now += 10
+        await notes.put("x", b"secret", replace=True, local_only=True)
+        await vault.sync()
+        packs = world.names(names.PACKS)
+        await notes.set_metadata("x", {"a": 1})
+        await vault.sync()
+        assert world.names(names.PACKS) == packs
+    async with world.open("b") as vault:
+        await vault.sync()
+        assert (await vault.namespace("notes").get("x")).data == b"theirs"
+
+
+async def test_what_a_put_does_not_name_it_does_not_replace(world: World) -> None:
+    await world.put_and_sync("a", x=b"0")
+    await world.sync("b")
+    await world.put_and_sync("b", x=b"theirs")
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        world.clock.now += 10
+        mine = await notes.put("x", b"mine", replace=True)
+        await vault.sync()
+        assert len(await notes.conflicts()) == 1
+        await notes.put("x", b"mine 2", if_version=mine)
+        (conflict,) = await notes.conflicts()
+        sides = [(await notes.get("x", version=version)).data for version in conflict.versions]
+        assert sorted(sides) == [b"mine 2", b"theirs"]
+
+
+async def test_what_a_blob_was_before_it_was_kept_here_is_not_sent(world: World) -> None:
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.put("x", b"secret 1")
+        await notes.put("x", b"secret 2", replace=True)
+        await notes.put("x", b"secret 2", local_only=True)
+        await vault.sync()
+        assert await statuses(vault) == {"x": "LOCAL_ONLY"}
+    async with world.open("b") as vault:
+        await vault.sync()
+        assert await statuses(vault) == {}
+
+
+async def test_a_tagged_version_that_stays_here_is_not_replaced(world: World) -> None:
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        version = await notes.put("x", b"keep me")
+        await notes.tag("x", version, "precious")
+        await notes.put("x", b"keep me", local_only=True)
+        with pytest.raises(syncagent.ConfigError):
+            await notes.put("x", b"other", replace=True)
+        assert (await notes.get("x", version="precious")).data == b"keep me"
+        await notes.put("x", b"keep me", local_only=False)
+        await notes.put("x", b"other", replace=True)
+        assert (await notes.get("x", version="precious")).data == b"keep me"
+
+
+async def test_a_part_of_a_waiting_transaction_cannot_be_kept_here(world: World) -> None:
+    async with world.open("a") as vault:
+        async with vault.transaction() as tx:
+            tx.namespace("notes").put("p", b"1")
+            tx.namespace("notes").put("q", b"2")
+        with pytest.raises(syncagent.ConfigError):
+            await vault.namespace("notes").put("p", b"1", local_only=True)
+        await vault.sync()
+    async with world.open("b") as vault:
+        await vault.sync()
+        assert await statuses(vault) == {"p": "SYNCED", "q": "SYNCED"}
