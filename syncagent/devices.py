@@ -12,7 +12,8 @@ from syncagent.errors import ConfigError
 from syncagent.journal.batch import decode_change, encode_change
 from syncagent.journal.changes import MAX_DEVICE_NAME_BYTES, DeviceChange
 from syncagent.journal.clock import tick
-from syncagent.model import DeviceId, DeviceInfo
+from syncagent.model import DeviceId
+from syncagent.reports import DeviceInfo
 
 
 def check_device_name(name: str) -> str:

@@ -7,7 +7,7 @@ listener that was not there, or that was too slow, asks `Vault.changes`.
 from dataclasses import dataclass
 
 from syncagent.errors import SyncAgentError
-from syncagent.model import Progress, SyncReport, SyncState
+from syncagent.reports import Progress, SyncReport, SyncState
 
 
 @dataclass(frozen=True, slots=True)

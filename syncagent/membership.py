@@ -66,9 +66,10 @@ from syncagent.errors import (
 from syncagent.journal.batch import encode_change
 from syncagent.journal.changes import DeviceChange, SlotsChange
 from syncagent.journal.clock import tick
-from syncagent.model import Alarm, CreatedVault, DeviceId, Hlc, JoinedVault, SlotId, VaultId
+from syncagent.model import DeviceId, Hlc, SlotId, VaultId
 from syncagent.places import find_place, visit_place
 from syncagent.remote.base import Remote
+from syncagent.reports import Alarm, CreatedVault, JoinedVault
 from syncagent.vault import Vault
 
 MAX_SLOTS = 64

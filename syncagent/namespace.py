@@ -4,6 +4,17 @@
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
 
+from syncagent.answers import (
+    Blob,
+    BlobInfo,
+    BlobPage,
+    Conflict,
+    FlagsResult,
+    GetResult,
+    PrefetchResult,
+    PutResult,
+    VersionInfo,
+)
 from syncagent.blobs import holding, listing, marking, reading, settings, versions, writing
 from syncagent.blobs.inside import Inside
 from syncagent.blobs.reading import OpenBlob
@@ -13,22 +24,7 @@ from syncagent.engine.engine import Engine
 from syncagent.engine.expected import check_expected
 from syncagent.engine.settings import checked_change
 from syncagent.engine.sources import Source
-from syncagent.model import (
-    DEFAULT_PRIORITY,
-    Blob,
-    BlobInfo,
-    BlobPage,
-    Conflict,
-    FlagsResult,
-    GetResult,
-    MetadataValue,
-    NamespaceSettings,
-    PrefetchResult,
-    PutResult,
-    SyncStatus,
-    Version,
-    VersionInfo,
-)
+from syncagent.model import DEFAULT_PRIORITY, MetadataValue, NamespaceSettings, SyncStatus, Version
 
 
 class Namespace:

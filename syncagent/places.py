@@ -20,9 +20,9 @@ from syncagent.errors import (
     Unauthorized,
     VaultNotFound,
 )
-from syncagent.model import RemoteInfo
 from syncagent.remote import Access, is_same_server, locate, open_remote
 from syncagent.remote.base import Remote
+from syncagent.reports import RemoteInfo
 
 FileName = str | os.PathLike[str]
 

@@ -29,8 +29,9 @@ from syncagent.engine.context import Context
 from syncagent.engine.engine import Engine
 from syncagent.engine.slots import list_slots, listed_slots
 from syncagent.errors import OpenError, VaultInUse
-from syncagent.model import EPOCH, KeySlotInfo, SlotId
+from syncagent.model import EPOCH, SlotId
 from syncagent.remote.base import Remote
+from syncagent.reports import KeySlotInfo
 
 
 async def slot_infos(ctx: Context) -> tuple[KeySlotInfo, ...]:

@@ -3,12 +3,13 @@
 from functools import partial
 
 from syncagent import names
+from syncagent.answers import ChangePage
 from syncagent.cache import changes as feed
 from syncagent.cache import queries, waiting
 from syncagent.cache.lock import SyncLock
 from syncagent.engine.context import Context
 from syncagent.errors import CacheDamaged, ConfigError, TokenExpired
-from syncagent.model import ChangePage, Explanation, VaultStatus
+from syncagent.reports import Explanation, VaultStatus
 
 
 async def status(ctx: Context) -> VaultStatus:

@@ -18,6 +18,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from syncagent import devices, names, places, slots, state
+from syncagent.answers import ChangePage
 from syncagent.cache import meta, news, queries
 from syncagent.cache.commit import Cache
 from syncagent.cache.db import Database
@@ -34,9 +35,10 @@ from syncagent.engine.records import check_vault
 from syncagent.engine.report import Listener
 from syncagent.errors import ConfigError
 from syncagent.events import Event
-from syncagent.model import (
-    ChangePage,
-    DeviceId,
+from syncagent.model import DeviceId
+from syncagent.namespace import Namespace
+from syncagent.remote.base import Remote
+from syncagent.reports import (
     DeviceInfo,
     Explanation,
     KeySlotInfo,
@@ -45,8 +47,6 @@ from syncagent.model import (
     SyncReport,
     VaultStatus,
 )
-from syncagent.namespace import Namespace
-from syncagent.remote.base import Remote
 from syncagent.transaction import Transaction
 
 

@@ -22,9 +22,10 @@ from syncagent.errors import (
     SyncAgentError,
     Unreachable,
 )
-from syncagent.model import MetadataValue, NamespaceInfo, SyncStatus
+from syncagent.model import MetadataValue, SyncStatus
 from syncagent.namespace import Namespace
 from syncagent.remote.memory import MemoryRemote, named_store
+from syncagent.reports import NamespaceInfo
 from syncagent.vault import Vault, open_vault
 
 pytestmark = pytest.mark.anyio

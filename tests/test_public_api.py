@@ -169,6 +169,7 @@ def test_errors_and_values_are_had_without_the_engine() -> None:
     assert {name for name in loaded if name.startswith("syncagent.")} == {
         "syncagent.errors",
         "syncagent.model",
+        "syncagent.reports",
     }
 
 

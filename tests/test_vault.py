@@ -16,9 +16,10 @@ from syncagent.errors import (
     VaultNotFound,
     WrongPassphrase,
 )
-from syncagent.model import Progress, SyncStatus
+from syncagent.model import SyncStatus
 from syncagent.remote.base import Body
 from syncagent.remote.memory import MemoryRemote, MemoryStore, named_store
+from syncagent.reports import Progress
 from syncagent.vault import Vault, open_vault
 
 pytestmark = pytest.mark.anyio

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from syncagent import names
+from syncagent.answers import PrefetchResult
 from syncagent.blobs.inside import Inside
 from syncagent.cache import holding, sweep
 from syncagent.cache.chunks import batched
@@ -26,7 +27,6 @@ from syncagent.errors import (
     SyncAgentError,
     WrongVault,
 )
-from syncagent.model import PrefetchResult
 
 _HEADS_AT_ONCE = 4
 

@@ -3,11 +3,12 @@
 from functools import partial
 
 from syncagent import names
+from syncagent.answers import BlobInfo, BlobPage, ListOrder
 from syncagent.blobs.inside import Inside
 from syncagent.cache import listing
 from syncagent.cache.listing import BlobFilter, Order
 from syncagent.errors import BlobNotFound, ConfigError
-from syncagent.model import BlobInfo, BlobPage, ListOrder, SyncStatus
+from syncagent.model import SyncStatus
 
 
 async def count(inside: Inside, wanted: BlobFilter) -> int:

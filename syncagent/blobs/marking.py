@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from syncagent import names
+from syncagent.answers import FlagsResult
 from syncagent.blobs.inside import Inside
 from syncagent.cache import blobs, facts
 from syncagent.cache.chunks import batched
@@ -16,7 +17,6 @@ from syncagent.engine.marks import FlagsStep, Marked
 from syncagent.errors import BlobNotFound, ConfigError, InvalidName, LimitExceeded
 from syncagent.journal.changes import NEVER
 from syncagent.journal.checks import check_flags
-from syncagent.model import FlagsResult
 from syncagent.times import utc
 
 _BLOBS_A_COMMIT = 250

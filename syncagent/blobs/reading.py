@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from syncagent import names
+from syncagent.answers import Blob, GetResult
 from syncagent.blobs.inside import Inside
 from syncagent.cache import downloads
 from syncagent.cache.chunks import batched
@@ -23,7 +24,7 @@ from syncagent.errors import (
     SyncAgentError,
     WrongVault,
 )
-from syncagent.model import SMALL_BLOB, Blob, GetResult, Version
+from syncagent.model import SMALL_BLOB, Version
 from syncagent.reader import BlobReader
 from syncagent.times import utc
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from syncagent import names
+from syncagent.answers import Conflict, VersionInfo
 from syncagent.blobs.inside import Inside
 from syncagent.blobs.writing import checked_put, put_one
 from syncagent.cache.db import Database
@@ -16,7 +17,7 @@ from syncagent.engine.sources import Source
 from syncagent.engine.tagging import check_tag, record_tag
 from syncagent.errors import ConfigError
 from syncagent.journal.checks import check_metadata
-from syncagent.model import Conflict, MetadataValue, Version, VersionInfo
+from syncagent.model import MetadataValue, Version
 
 _CONFLICTS_A_READ = 50
 MAX_HISTORY = 1000

@@ -7,6 +7,7 @@ from dataclasses import replace as replaced
 from functools import partial
 
 from syncagent import names
+from syncagent.answers import PutResult
 from syncagent.blobs.inside import Inside
 from syncagent.blobs.marking import checked_time
 from syncagent.cache.chunks import batched
@@ -19,7 +20,7 @@ from syncagent.engine.many import SLICE_BLOBS, SmallPut, put_some
 from syncagent.engine.sources import Source, check_source
 from syncagent.errors import CacheDamaged, CacheFull, SyncAgentError
 from syncagent.journal.checks import check_metadata
-from syncagent.model import DEFAULT_PRIORITY, SMALL_BLOB, MetadataValue, PutResult, Version
+from syncagent.model import DEFAULT_PRIORITY, SMALL_BLOB, MetadataValue, Version
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import msgspec
 
 from syncagent.cache import meta
 from syncagent.cache.db import Database
-from syncagent.model import Alarm
+from syncagent.reports import Alarm
 
 _MOST = 100
 """A hostile remote can cause any number; a person needs only the first ones."""

@@ -14,12 +14,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from syncagent.answers import BlobChange, ChangePage
 from syncagent.cache import listing, news
 from syncagent.cache.chunks import SQL_VARIABLES, batched
 from syncagent.cache.db import Database
 from syncagent.cache.news import Position
 from syncagent.errors import ConfigError, TokenExpired
-from syncagent.model import BlobChange, ChangePage
 
 _TOKEN = re.compile(r"1\.([0-9a-f]{1,15})\.([0-9a-f]{1,8})\.([0-9a-f]{1,15})", re.ASCII)
 

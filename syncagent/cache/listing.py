@@ -22,10 +22,11 @@ from typing import Any
 
 import msgspec
 
+from syncagent.answers import BlobInfo, BlobPage, ListOrder
 from syncagent.cache.blobs import find_blob, find_namespace
 from syncagent.cache.db import Database, Row
 from syncagent.errors import ConfigError, InvalidName
-from syncagent.model import BlobInfo, BlobPage, ListOrder, SyncStatus
+from syncagent.model import SyncStatus
 from syncagent.times import utc
 
 MAX_PAGE = 10_000

@@ -10,7 +10,8 @@ from syncagent.cache import alarms, meta, outbox
 from syncagent.cache.db import Database
 from syncagent.cache.waiting import kind_of
 from syncagent.errors import TransientRemoteError
-from syncagent.model import NamespaceInfo, NamespaceStatus, SyncState, SyncStatus, VaultStatus
+from syncagent.model import SyncStatus
+from syncagent.reports import NamespaceInfo, NamespaceStatus, SyncState, VaultStatus
 from syncagent.times import utc
 
 _CONFLICTS = (

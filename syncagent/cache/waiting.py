@@ -7,7 +7,8 @@ from syncagent.cache import blobs, meta
 from syncagent.cache.db import Database
 from syncagent.cache.status import PRECEDENCE, Event, sql_case
 from syncagent.errors import BlobNotFound, SyncAgentError
-from syncagent.model import Explanation, SyncStatus
+from syncagent.model import SyncStatus
+from syncagent.reports import Explanation
 from syncagent.times import utc
 
 _UPLOADS = (SyncStatus.PENDING_UPLOAD, SyncStatus.FAILED_UPLOAD)

@@ -2,13 +2,14 @@
 
 import click
 
+from syncagent.answers import Conflict
 from syncagent.cli.put import checked_source, content_of, tell_version
 from syncagent.cli.running import run_on_vault
 from syncagent.cli.session import Session, takes_session
 from syncagent.cli.target import Target, parse_blob
 from syncagent.cli.text import escaped, from_argument
 from syncagent.cli.versions import version_document, version_line
-from syncagent.model import Conflict, Version
+from syncagent.model import Version
 from syncagent.names import check_namespace
 from syncagent.vault import Vault
 

@@ -21,8 +21,8 @@ from syncagent.cli.tree import Entry, Refused, Skipped, TreeFile, walk
 from syncagent.config import DEFAULT_VAULT, Home
 from syncagent.errors import SourceChanged, TransientRemoteError
 from syncagent.membership import create_vault, join_vault
-from syncagent.model import SyncReport
 from syncagent.namespace import Namespace
+from syncagent.reports import SyncReport
 from syncagent.vault import Vault, open_vault
 
 NAMESPACE = "demo-namespace"

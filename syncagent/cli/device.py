@@ -5,7 +5,7 @@ import click
 from syncagent.cli.running import run_on_vault
 from syncagent.cli.session import Session, takes_session
 from syncagent.cli.text import counted, escaped, from_argument
-from syncagent.model import DeviceInfo
+from syncagent.reports import DeviceInfo
 
 
 @click.group(no_args_is_help=False)

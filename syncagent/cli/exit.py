@@ -21,7 +21,7 @@ from syncagent.cli.text import one_line
 from syncagent.errors import SyncAgentError
 
 if TYPE_CHECKING:
-    from syncagent.model import Alarm, SyncReport  # the models load msgspec, which `--help` can do without
+    from syncagent.reports import Alarm, SyncReport
 
 DONE = 0
 FAILED = 1

@@ -10,8 +10,9 @@ from syncagent.cli.running import run_on_vault
 from syncagent.cli.session import Session, takes_session
 from syncagent.cli.target import parse_blob
 from syncagent.cli.text import counted, escaped, from_argument, one_line, time_text
-from syncagent.model import Explanation, SyncStatus
+from syncagent.model import SyncStatus
 from syncagent.names import check_namespace
+from syncagent.reports import Explanation
 
 
 @click.command()

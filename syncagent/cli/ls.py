@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from syncagent.answers import BlobInfo, BlobPage, ListOrder
 from syncagent.cli import exit as exits
 from syncagent.cli.direct import open_cache
 from syncagent.cli.session import Session, takes_session
@@ -14,7 +15,8 @@ from syncagent.cli.status import counts_document, counts_text
 from syncagent.cli.target import parse_listing
 from syncagent.cli.text import counted, escaped, size_text, time_text
 from syncagent.errors import SyncAgentError
-from syncagent.model import BlobInfo, BlobPage, ListOrder, NamespaceStatus, SyncStatus
+from syncagent.model import SyncStatus
+from syncagent.reports import NamespaceStatus
 
 if TYPE_CHECKING:
     from syncagent.cache.db import Database

@@ -17,8 +17,8 @@ from syncagent.cli.status import alarm_document
 from syncagent.cli.text import escaped, from_argument
 from syncagent.errors import VaultExists
 from syncagent.membership import create_vault, join_vault
-from syncagent.model import CreatedVault
 from syncagent.remote import directory_url
+from syncagent.reports import CreatedVault
 
 _device_name = click.option(
     "--device-name", metavar="NAME", help="What your other devices call this one; its host name by default."

@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 import click
 
+from syncagent.answers import PutResult
 from syncagent.cli import exit as exits
 from syncagent.cli.output import Output
 from syncagent.cli.running import run_on_vault
@@ -24,7 +25,7 @@ from syncagent.cli.tree import Entry, Refused, Skipped, TreeFile, read_file, wal
 from syncagent.cli.when import parse_when
 from syncagent.engine.sources import Source
 from syncagent.errors import CacheFull, ConfigError, SourceChanged, SyncAgentError
-from syncagent.model import CHUNK_SIZE, SMALL_BLOB, PutResult, Version
+from syncagent.model import CHUNK_SIZE, SMALL_BLOB, Version
 from syncagent.namespace import Namespace
 from syncagent.vault import Vault
 

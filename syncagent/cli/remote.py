@@ -10,7 +10,7 @@ from syncagent.cli.running import run_on_vault
 from syncagent.cli.session import Session, takes_session
 from syncagent.cli.text import escaped, from_argument, without_password
 from syncagent.errors import SyncAgentError
-from syncagent.model import RemoteInfo
+from syncagent.reports import RemoteInfo
 from syncagent.vault import Vault
 
 

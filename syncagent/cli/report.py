@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from syncagent.cli.status import alarm_document
 from syncagent.cli.text import counted, escaped, size_text
-from syncagent.model import Arrival, BlobArrival, SyncReport
+from syncagent.reports import Arrival, BlobArrival, SyncReport
 
 
 def has_happened(report: SyncReport) -> bool:

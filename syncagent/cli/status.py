@@ -9,7 +9,8 @@ import click
 from syncagent.cli.direct import open_cache
 from syncagent.cli.session import Session, takes_session
 from syncagent.cli.text import age_text, counted, escaped, time_text, without_password
-from syncagent.model import Alarm, SyncStatus, VaultStatus
+from syncagent.model import SyncStatus
+from syncagent.reports import Alarm, VaultStatus
 
 
 @click.command()

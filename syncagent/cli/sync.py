@@ -15,8 +15,8 @@ from syncagent.cli.session import Session, takes_session
 from syncagent.cli.text import size_text
 from syncagent.engine.report import Listener
 from syncagent.errors import SyncAgentError, VaultInUse
-from syncagent.model import Progress, SyncReport
 from syncagent.names import check_namespace
+from syncagent.reports import Progress, SyncReport
 from syncagent.vault import Vault
 
 Round = Callable[[Vault, Listener | None], Awaitable[SyncReport]]

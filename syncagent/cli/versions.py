@@ -2,11 +2,12 @@
 
 import click
 
+from syncagent.answers import VersionInfo
 from syncagent.cli.running import run_on_vault
 from syncagent.cli.session import Session, takes_session
 from syncagent.cli.target import Target, parse_blob
 from syncagent.cli.text import escaped, from_argument, size_text, time_text
-from syncagent.model import Metadata, VersionInfo
+from syncagent.model import Metadata
 from syncagent.vault import Vault
 
 PAGE_VERSIONS = 1000

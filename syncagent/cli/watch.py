@@ -15,7 +15,7 @@ from syncagent.cli.report import arrival_lines, has_happened, report_document, r
 from syncagent.cli.running import run_async
 from syncagent.cli.session import Session
 from syncagent.errors import SyncAgentError, VaultInUse
-from syncagent.model import SyncReport
+from syncagent.reports import SyncReport
 from syncagent.vault import open_vault
 
 Outcome = SyncReport | SyncAgentError

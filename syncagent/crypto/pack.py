@@ -29,16 +29,7 @@ from syncagent.crypto.frame import Bytes, decompress
 from syncagent.crypto.keys import VaultKeys, check_epoch
 from syncagent.crypto.sealed import padme
 from syncagent.errors import LimitExceeded, Tampered, TooNew, Truncated
-from syncagent.model import (
-    CHUNK_SIZE,
-    PACK_HEADER,
-    TAG_SIZE,
-    ChunkId,
-    Codec,
-    PackedChunk,
-    PackId,
-    PackRecord,
-)
+from syncagent.model import CHUNK_SIZE, PACK_HEADER, TAG_SIZE, ChunkId, Codec, PackedChunk, PackId, PackRecord
 
 PACK_TARGET = 8 << 20
 """Size at which a pack is closed: large enough for one request to carry much, small enough to repeat."""

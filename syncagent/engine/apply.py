@@ -45,8 +45,9 @@ from syncagent.journal.changes import (
 )
 from syncagent.journal.clock import is_far_ahead, observe
 from syncagent.journal.merge import Register, newest
-from syncagent.model import CHUNK_SIZE, Alarm, DeviceId, Hlc, PackRecord, Version, VersionId
+from syncagent.model import CHUNK_SIZE, DeviceId, Hlc, PackRecord, Version, VersionId
 from syncagent.names import SETTINGS
+from syncagent.reports import Alarm
 
 _C = TypeVar("_C", TagChange, DeviceChange, SlotsChange)
 

@@ -30,7 +30,7 @@ from syncagent.events import (
     FlagsChanged,
     Missed,
 )
-from syncagent.model import Progress
+from syncagent.reports import Progress
 
 ROWS_AT_ONCE = 256
 """Of the log, in one read: a few milliseconds."""

@@ -49,9 +49,10 @@ from syncagent.errors import (
     SyncAgentError,
     VaultInUse,
 )
-from syncagent.model import Alarm, DeviceId, SyncReport, SyncState
+from syncagent.model import DeviceId
 from syncagent.remote.base import Remote
 from syncagent.remote.retry import RetryRemote
+from syncagent.reports import Alarm, SyncReport, SyncState
 
 BARRIER_FIRST_S = 0.02
 BARRIER_MOST_S = 1.0

@@ -7,7 +7,7 @@ from syncagent.engine.broadcast import Broadcast
 from syncagent.engine.report import Listener
 from syncagent.errors import SyncAgentError
 from syncagent.events import AttentionNeeded, StateChanged, SyncFinished, SyncStarted
-from syncagent.model import Alarm, Progress, SyncReport, SyncState
+from syncagent.reports import Alarm, Progress, SyncReport, SyncState
 
 
 class Herald:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from syncagent.answers import Conflict, VersionInfo
 from syncagent.cache import blobs, facts
 from syncagent.cache.blobs import BlobRow
 from syncagent.cache.chunks import IS_HERE
@@ -10,7 +11,7 @@ from syncagent.cache.db import Database
 from syncagent.errors import BlobNotFound, InvalidName, SyncAgentError, VersionNotFound
 from syncagent.journal.batch import decode_change, decode_version
 from syncagent.journal.changes import DeviceChange, TagChange
-from syncagent.model import Conflict, DeviceId, Metadata, VersionInfo
+from syncagent.model import DeviceId, Metadata
 from syncagent.times import utc
 
 MIN_PREFIX = 8

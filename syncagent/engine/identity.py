@@ -25,8 +25,9 @@ from syncagent.errors import BadResponse, CacheDamaged, ObjectNotFound, RemoteFo
 from syncagent.journal.batch import decode_batch, decode_change, encode_change
 from syncagent.journal.changes import Change, DeviceChange, VersionChange
 from syncagent.journal.clock import tick
-from syncagent.model import Alarm, DeviceId
+from syncagent.model import DeviceId
 from syncagent.remote.base import Remote
+from syncagent.reports import Alarm
 
 
 async def become_new_device(ctx: Context, remote: Remote, cause: ProfileCopied | OutboxDamaged) -> Alarm:

@@ -29,16 +29,7 @@ from syncagent.errors import (
     VersionConflict,
 )
 from syncagent.journal.changes import NEVER
-from syncagent.model import (
-    DEFAULT_PRIORITY,
-    Dedup,
-    GroupId,
-    Metadata,
-    Parent,
-    Scope,
-    SyncStatus,
-    Version,
-)
+from syncagent.model import DEFAULT_PRIORITY, Dedup, GroupId, Metadata, Parent, Scope, SyncStatus, Version
 
 MIN_VERSION_PREFIX = 8
 """Digits of a version's id that name it."""

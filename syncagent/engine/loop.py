@@ -30,7 +30,7 @@ from syncagent.engine.context import Context
 from syncagent.engine.engine import Engine
 from syncagent.engine.watch import GATHER_S, LocalWatch, RemoteWatch, Wait, wait_for
 from syncagent.errors import SyncAgentError, VaultInUse
-from syncagent.model import SyncReport
+from syncagent.reports import SyncReport
 
 IN_USE_S = 0.5
 """Before the lock is tried again that another process holds for its own sync."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from syncagent import names
+from syncagent.answers import PutResult
 from syncagent.cache import blobs, bulk, chunks, meta, outbox, settings
 from syncagent.cache.bulk import SmallChunk
 from syncagent.cache.chunks import ChunkSource
@@ -23,7 +24,7 @@ from syncagent.engine.local import Put
 from syncagent.engine.read import Found, Wanted
 from syncagent.errors import CacheFull, SyncAgentError
 from syncagent.journal.clock import tick
-from syncagent.model import ChunkId, PutResult, Scope, Version
+from syncagent.model import ChunkId, Scope, Version
 
 SLICE_S = 0.005
 """Longest time that blobs which go one by one hold the cache."""

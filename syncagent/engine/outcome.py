@@ -10,7 +10,7 @@ from syncagent.cache.db import Database
 from syncagent.engine.backoff import STOPPED_S, sync_delay_s
 from syncagent.engine.context import Context
 from syncagent.errors import SyncAgentError, TransientRemoteError
-from syncagent.model import Alarm, SyncState
+from syncagent.reports import Alarm, SyncState
 
 
 @dataclass(frozen=True, slots=True)

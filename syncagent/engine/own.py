@@ -38,8 +38,9 @@ from syncagent.errors import (
     Tampered,
     TooNew,
 )
-from syncagent.model import Alarm, DeviceId, PackId
+from syncagent.model import DeviceId, PackId
 from syncagent.remote.base import MAX_LIST_LIMIT, Remote
+from syncagent.reports import Alarm
 
 _PACKS_AT_ONCE = 4
 """Packs given up in one transaction: some 10,000 rows at most."""

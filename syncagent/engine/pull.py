@@ -50,8 +50,9 @@ from syncagent.errors import (
 )
 from syncagent.journal.batch import decode_batch
 from syncagent.journal.chain import BatchId, Verdict, apply_order, check_listing
-from syncagent.model import Alarm, DeviceId
+from syncagent.model import DeviceId
 from syncagent.remote.base import Remote
+from syncagent.reports import Alarm
 
 WINDOW = 32
 """Batches opened and ordered together: at most some 10 MiB of msgpack in memory."""

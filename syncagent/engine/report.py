@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from syncagent.model import Alarm, Arrival, BlobArrival, BlobFailure, Progress, Version
+from syncagent.model import Version
+from syncagent.reports import Alarm, Arrival, BlobArrival, BlobFailure, Progress
 
 Listener = Callable[[Progress], None]
 ARRIVALS_MOST = 1000

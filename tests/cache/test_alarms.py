@@ -2,7 +2,7 @@
 
 from syncagent.cache import alarms, meta
 from syncagent.cache.db import Database
-from syncagent.model import Alarm
+from syncagent.reports import Alarm
 
 ONE = Alarm("Tampered", "journal 1", "one\n“two”")
 TWO = Alarm("Withheld", "journal 2", "")

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from syncagent.answers import BlobInfo, BlobPage, ListOrder
 from syncagent.cache import facts
 from syncagent.cache.db import Database
 from syncagent.cache.listing import FEW, MAX_PAGE, BlobFilter, Order, count_blobs, list_blobs
 from syncagent.errors import ConfigError, InvalidName
-from syncagent.model import BlobInfo, BlobPage, ListOrder, SyncStatus
+from syncagent.model import SyncStatus
 
 from .large import ROWS, Recording, check
 from .samples import NOW_MS, Desk

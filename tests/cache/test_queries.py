@@ -3,7 +3,8 @@
 import pytest
 
 from syncagent.cache import chunks, downloads, meta, outbox, ownbatches, queries, sendable, waiting
-from syncagent.model import NamespaceInfo, SyncStatus
+from syncagent.model import SyncStatus
+from syncagent.reports import NamespaceInfo
 
 from .large import ROWS, Recording, check
 from .samples import NOW_MS, Desk

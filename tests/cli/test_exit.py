@@ -9,7 +9,7 @@ from syncagent import errors
 from syncagent.cli import exit as exits
 from syncagent.cli.output import Output
 from syncagent.errors import SyncAgentError
-from syncagent.model import Alarm, BlobFailure, SyncReport
+from syncagent.reports import Alarm, BlobFailure, SyncReport
 
 ERRORS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, SyncAgentError)]
 

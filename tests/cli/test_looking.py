@@ -8,9 +8,9 @@ import anyio
 import pytest
 
 import syncagent
+from syncagent.answers import BlobPage
 from syncagent.cli import ls as ls_module
 from syncagent.errors import CacheDamaged
-from syncagent.model import BlobPage
 from tests.cli.shell import PASSPHRASE, Shell
 
 HEAVY = (

@@ -236,8 +236,8 @@ def test_names_that_cannot_be_ids(shell: Shell, tree: Path) -> None:
 
 
 def test_a_full_disk_stops_a_tree(shell: Shell, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from syncagent.answers import PutResult
     from syncagent.errors import CacheFull
-    from syncagent.model import PutResult
     from syncagent.namespace import Namespace
 
     (tree / "a").write_bytes(b"1")

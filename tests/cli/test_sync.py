@@ -10,7 +10,7 @@ import pytest
 
 from syncagent.cache.lock import SyncLock
 from syncagent.errors import VaultInUse
-from syncagent.model import Alarm, BlobFailure, SyncReport
+from syncagent.reports import Alarm, BlobFailure, SyncReport
 from syncagent.vault import Vault
 from tests.cli.shell import Shell
 

@@ -16,7 +16,7 @@ from syncagent.cache.lock import SyncLock
 from syncagent.cli.output import Output
 from syncagent.cli.watch import WAITS_TOLD, Screen
 from syncagent.errors import QuotaExceeded, RateLimited, SyncAgentError, Unreachable, VaultInUse
-from syncagent.model import Alarm, Arrival, BlobArrival, BlobFailure, SyncReport
+from syncagent.reports import Alarm, Arrival, BlobArrival, BlobFailure, SyncReport
 from tests.cli.shell import Shell
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")

@@ -4,7 +4,7 @@ import pytest
 
 from syncagent.engine.report import ARRIVALS_MOST, Arrivals, Seen
 from syncagent.errors import Unreachable
-from syncagent.model import Arrival, BlobArrival, SyncReport
+from syncagent.reports import Arrival, BlobArrival, SyncReport
 from tests.engine.world import Fails, GoesAway, World
 
 pytestmark = pytest.mark.anyio

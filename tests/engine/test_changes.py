@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
+from syncagent.answers import BlobInfo, ChangePage
 from syncagent.cache import news
 from syncagent.errors import ConfigError, TokenExpired
-from syncagent.model import BlobInfo, ChangePage
 from syncagent.vault import Vault
 from tests.engine.world import World, change, rows
 

@@ -24,7 +24,7 @@ from syncagent.events import (
     SyncFinished,
     SyncStarted,
 )
-from syncagent.model import Progress, SyncState
+from syncagent.reports import Progress, SyncState
 from syncagent.vault import Vault
 from tests.engine.world import Fails, GateRemote, World, change
 

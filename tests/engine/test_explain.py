@@ -7,7 +7,8 @@ import pytest
 from syncagent import names
 from syncagent.engine.backoff import GIVEN_UP_S
 from syncagent.errors import BlobNotFound, ConfigError, ObjectRefused, QuotaExceeded, Unreachable
-from syncagent.model import MAX_RETRIES, Explanation, SyncState, SyncStatus
+from syncagent.model import MAX_RETRIES, SyncStatus
+from syncagent.reports import Explanation, SyncState
 from syncagent.vault import Vault
 from tests.engine.world import NOON, Fails, World, change, rows
 

@@ -19,8 +19,8 @@ from syncagent.errors import (
     UnsupportedByRemote,
     VaultInUse,
 )
-from syncagent.model import SyncReport, SyncState
 from syncagent.remote.memory import MemoryRemote
+from syncagent.reports import SyncReport, SyncState
 from syncagent.vault import Vault
 from tests.engine.world import Fails, LedRemote, World, statuses
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from syncagent.answers import PutResult
 from syncagent.cache import meta
 from syncagent.cache.chunks import ChunkSource
 from syncagent.cache.commit import Cache
@@ -20,7 +21,7 @@ from syncagent.engine.context import Context
 from syncagent.engine.local import Put
 from syncagent.engine.many import SLICE_BLOBS, SmallPut, put_some
 from syncagent.errors import BlobExists, SyncAgentError, VersionConflict
-from syncagent.model import PutResult, VaultId
+from syncagent.model import VaultId
 from tests.engine.world import World
 
 pytestmark = pytest.mark.anyio

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from syncagent.answers import Conflict
 from syncagent.errors import (
     BlobNotFound,
     BlobNotHere,
@@ -14,7 +15,7 @@ from syncagent.errors import (
     VersionConflict,
     VersionNotFound,
 )
-from syncagent.model import Conflict, SyncStatus
+from syncagent.model import SyncStatus
 from syncagent.vault import Vault
 from tests.engine.world import Fails, World, change, damage_version, listed, rows, statuses
 

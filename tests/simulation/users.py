@@ -11,7 +11,8 @@ import anyio
 from syncagent.cache import blobs, facts, journals, meta
 from syncagent.cache.db import Database
 from syncagent.errors import SyncAgentError, Tampered, Unreachable, VaultInUse, VersionConflict
-from syncagent.model import Metadata, MetadataValue, SyncReport, Version
+from syncagent.model import Metadata, MetadataValue, Version
+from syncagent.reports import SyncReport
 from syncagent.vault import Vault
 from tests.simulation.model import Content, Name
 from tests.simulation.rows import check_rows
