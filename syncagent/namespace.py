@@ -95,6 +95,7 @@ class Namespace:
         blobs: Iterable[tuple[str, Source] | tuple[str, Source, Mapping[str, MetadataValue]]],
         *,
         replace: bool = False,
+        priority: int = DEFAULT_PRIORITY,
     ) -> list[PutResult]:
         """Store many blobs, each as `put` does; what failed says why, the others are stored.
 
@@ -104,12 +105,13 @@ class Namespace:
         Args:
             blobs: (blob id, data) or (blob id, data, metadata).
             replace: as for `put`.
+            priority: of each of them, as for `put`.
 
         Returns:
             One result a blob, in the order given.
         """
         requests = [Request(item[0], item[1], item[2] if len(item) > 2 else {}) for item in blobs]
-        return await writing.put_many(self._inside, requests, replace=replace)
+        return await writing.put_many(self._inside, requests, replace=replace, priority=priority)
 
     async def get(
         self, blob_id: str, *, version: Version | VersionInfo | str | None = None, keep: bool = True

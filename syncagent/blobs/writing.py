@@ -75,13 +75,16 @@ async def put_one(inside: Inside, wanted: Put, data: Source, expected: Expected)
     return version
 
 
-async def put_many(inside: Inside, requests: Sequence[Request], *, replace: bool) -> list[PutResult]:
+async def put_many(
+    inside: Inside, requests: Sequence[Request], *, replace: bool, priority: int
+) -> list[PutResult]:
     """Store many; see `Namespace.put_many`."""
+    check_priority(priority)
     for request in requests:
         check_source(request.data)
     results: list[PutResult] = []
     for part in batched(requests, SLICE_BLOBS):
-        results += await _put_part(inside, part, replace)
+        results += await _put_part(inside, part, replace, priority)
     inside.engine.note_change()
     return results
 
@@ -126,13 +129,17 @@ async def _put_any(inside: Inside, wanted: Put, data: Source, expected: Expected
         )
 
 
-async def _put_part(inside: Inside, requests: Sequence[Request], replace: bool) -> list[PutResult]:
+async def _put_part(
+    inside: Inside, requests: Sequence[Request], replace: bool, priority: int
+) -> list[PutResult]:
     results: dict[int, PutResult] = {}
     puts: dict[int, Put] = {}
     small: dict[int, SmallPut] = {}
     for index, request in enumerate(requests):
         try:
-            put = checked_put(inside.name, request.blob_id, metadata=request.metadata, replace=replace)
+            put = checked_put(
+                inside.name, request.blob_id, metadata=request.metadata, replace=replace, priority=priority
+            )
         except SyncAgentError as exc:
             results[index] = PutResult(request.blob_id, error=exc)
             continue

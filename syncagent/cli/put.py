@@ -13,7 +13,6 @@ import anyio
 import anyio.to_thread
 import click
 
-from syncagent.answers import PutResult
 from syncagent.cli import exit as exits
 from syncagent.cli.output import Output
 from syncagent.cli.running import run_on_vault
@@ -25,7 +24,7 @@ from syncagent.cli.tree import Entry, Refused, Skipped, TreeFile, read_file, wal
 from syncagent.cli.when import parse_when
 from syncagent.engine.sources import Source
 from syncagent.errors import CacheFull, ConfigError, SourceChanged, SyncAgentError
-from syncagent.model import CHUNK_SIZE, SMALL_BLOB, Version
+from syncagent.model import CHUNK_SIZE, DEFAULT_PRIORITY, SMALL_BLOB, Version
 from syncagent.namespace import Namespace
 from syncagent.vault import Vault
 
@@ -124,7 +123,7 @@ def _put(session: Session, target: str, source: str | None, recursive: bool, opt
         if not root.is_dir():
             raise click.UsageError(f"{source!r} is not a folder")
         return run_on_vault(
-            session, lambda vault: _put_tree(vault, where, root, options.replace, metadata, session.output)
+            session, lambda vault: _put_tree(vault, where, root, options, metadata, session.output)
         )
     where = parse_blob(target)
     if source != "-" and Path(source).is_dir():
@@ -219,14 +218,15 @@ class _Group:
 
 
 async def _put_tree(
-    vault: Vault, where: Target, root: Path, replace: bool, metadata: dict[str, str], output: Output
+    vault: Vault, where: Target, root: Path, options: _Options, metadata: dict[str, str], output: Output
 ) -> int:
     tally = await put_files(
         vault.namespace(where.namespace),
         walk(root, where.blob_id),
         output,
-        replace=replace,
+        replace=options.replace,
         metadata=metadata,
+        priority=options.priority,
     )
     if output.is_json:
         output.document(
@@ -254,6 +254,7 @@ async def put_files(
     *,
     replace: bool = False,
     metadata: dict[str, str],
+    priority: int = DEFAULT_PRIORITY,
 ) -> TreeTally:
     """Store files, small ones in groups; what cannot be stored is told on stderr and the rest goes on.
 
@@ -269,11 +270,12 @@ async def put_files(
             else:
                 tally.failed += 1
                 output.complain(exits.error_line(other.error))
-        results = await namespace.put_many(
-            [(file.blob_id, data, metadata) for file, data in group.small], replace=replace
-        )
+        blobs: list[tuple[str, Source, dict[str, str]]] = [
+            (file.blob_id, data, metadata) for file, data in group.small
+        ]
         if group.large is not None:
-            results.append(await _put_large(namespace, group.large, replace, metadata))
+            blobs.append((group.large.blob_id, group.large.path, metadata))
+        results = await namespace.put_many(blobs, replace=replace, priority=priority)
         for result in results:
             if result.error is not None:
                 if isinstance(result.error, CacheFull):
@@ -285,16 +287,6 @@ async def put_files(
                 tally.stored += 1
                 tally.stored_bytes += result.version.size
     return tally
-
-
-async def _put_large(
-    namespace: Namespace, file: TreeFile, replace: bool, metadata: dict[str, str]
-) -> PutResult:
-    try:
-        version = await namespace.put(file.blob_id, file.path, metadata=metadata, replace=replace)
-    except SyncAgentError as exc:
-        return PutResult(file.blob_id, error=exc)
-    return PutResult(file.blob_id, version)
 
 
 def _next_group(entries: Iterator[Entry]) -> _Group | None:

@@ -11,10 +11,12 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+import syncagent
 from syncagent.cli import put as put_module
 from syncagent.cli import tree as tree_module
 from syncagent.cli.tree import TreeFile
-from tests.cli.shell import Shell
+from tests.cli.shell import PASSPHRASE, Shell
+from tests.engine.world import rows
 
 
 @pytest.fixture
@@ -97,6 +99,18 @@ def test_a_tree(shell: Shell, tree: Path, monkeypatch: pytest.MonkeyPatch) -> No
     # Again: nothing new.
     shell("put", "n/", str(tree), "-r").ok()
     assert ids(shell) == sorted(wanted)
+
+
+def test_all_of_a_tree_has_the_priority_asked_for(shell: Shell, tree: Path) -> None:
+    (tree / "small").write_bytes(b"x")
+    (tree / "large").write_bytes(os.urandom(300_000))
+    shell("put", "n/", str(tree), "-r", "--priority", "4").ok()
+
+    async def waiting() -> list[tuple[object, ...]]:
+        async with syncagent.open_vault(shell.profile, passphrase=PASSPHRASE) as vault:
+            return await rows(vault, "SELECT priority FROM upload WHERE version_no IS NOT NULL")
+
+    assert anyio.run(waiting) == [(4,), (4,)]
 
 
 def test_a_tree_below_a_prefix(shell: Shell, tree: Path) -> None:

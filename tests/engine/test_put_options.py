@@ -9,6 +9,7 @@ import pytest
 
 from syncagent import names
 from syncagent.crypto.chunk import content_digest, digest_of
+from syncagent.engine.sources import Source
 from syncagent.errors import (
     BlobExists,
     BlobNotFound,
@@ -177,7 +178,7 @@ async def test_what_has_a_smaller_priority_is_sent_first(world: World) -> None:
         await vault.sync()
         [order] = [b.changes for b in (await batches(world, vault)).values() if len(b.changes) == 4]
         assert [change.version.blob_id for change in order] == ["p1", "p2", "p3", "p4"]  # type: ignore[union-attr]  # all are versions
-        assert sorted(sent) == ["p1", "p2", "p3", "p4"]
+        assert sent == ["p1", "p2", "p3", "p4"]
 
 
 @pytest.mark.parametrize("priority", [0, 5, -1])
@@ -185,6 +186,19 @@ async def test_a_priority_is_one_to_four(world: World, priority: int) -> None:
     async with world.open("a") as vault:
         with pytest.raises(ConfigError):
             await vault.namespace("notes").put("x", SMALL, priority=priority)
+        with pytest.raises(ConfigError):
+            await vault.namespace("notes").put_many([("x", SMALL)], priority=priority)
+        assert await is_empty(world, vault)
+
+
+async def test_many_have_one_priority(world: World) -> None:
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.put("there", b"and replaced")
+        blobs: list[tuple[str, Source]] = [("new", SMALL), ("there", b"other"), ("large", LARGE)]
+        await notes.put_many(blobs, replace=True, priority=4)
+        waiting = "SELECT DISTINCT priority FROM upload JOIN version ON version.no = version_no WHERE status"
+        assert await rows(vault, waiting) == [(4,)]
 
 
 # What never leaves -------------------------------------------------------------------------------
