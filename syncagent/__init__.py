@@ -91,6 +91,7 @@ if TYPE_CHECKING:
         StateChanged,
         SyncFinished,
         SyncStarted,
+        SyncWaiting,
     )
     from syncagent.membership import (
         create_vault,
@@ -208,6 +209,7 @@ _HOMES = {
     "SyncStarted": "syncagent.events",
     "SyncState": "syncagent.reports",
     "SyncStatus": "syncagent.model",
+    "SyncWaiting": "syncagent.events",
     "Tampered": "syncagent.errors",
     "TokenExpired": "syncagent.errors",
     "TooNew": "syncagent.errors",
@@ -311,6 +313,7 @@ __all__ = [
     "SyncStarted",
     "SyncState",
     "SyncStatus",
+    "SyncWaiting",
     "Tampered",
     "TokenExpired",
     "TooNew",

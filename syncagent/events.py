@@ -6,7 +6,7 @@ listener that was not there, or that was too slow, asks `Vault.changes`.
 
 from dataclasses import dataclass
 
-from syncagent.errors import SyncAgentError
+from syncagent.errors import SyncAgentError, VaultInUse
 from syncagent.reports import Progress, SyncReport, SyncState
 
 
@@ -81,10 +81,24 @@ class SyncStarted:
 
 @dataclass(frozen=True, slots=True)
 class SyncFinished:
-    """It is over: with a report, with the error that stopped it, or with neither if it was cancelled."""
+    """It is over: with a report, with the error that stopped it, or with neither if it was cancelled.
+
+    An error without a `SyncStarted` before it kept a sync of the background from beginning: what is asked
+    of a remote that was away, before a sync is tried again, has failed too.
+    """
 
     report: SyncReport | None = None
     error: SyncAgentError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SyncWaiting:
+    """The background waits for another sync of this vault, by another process as a rule (`error.pid`).
+
+    Told once, when that has lasted two seconds. `SyncStarted` follows when the other is done.
+    """
+
+    error: VaultInUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +137,7 @@ Event = (
     | SyncStarted
     | Progress
     | SyncFinished
+    | SyncWaiting
     | StateChanged
     | AttentionNeeded
     | Missed

@@ -7,7 +7,7 @@ made. A vault belongs to one event loop; several processes may open the same.
 import os
 import random as dice
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +30,7 @@ from syncagent.crypto.recovery import new_recovery_code, recovery_bytes
 from syncagent.engine.context import PACKS_UNDER_WAY, Context
 from syncagent.engine.engine import Engine
 from syncagent.engine.gate import TRANSFERS, TransferGate
-from syncagent.engine.loop import BackgroundSync, RoundListener
+from syncagent.engine.loop import BackgroundSync
 from syncagent.engine.records import check_vault
 from syncagent.engine.report import Listener
 from syncagent.errors import ConfigError
@@ -58,7 +58,6 @@ def open_vault(
     background: bool = False,
     remote: Remote | None = None,
     transfers: int = TRANSFERS,
-    on_round: RoundListener | None = None,
     now: Callable[[], float] = time.time,
     random: Callable[[], float] = dice.random,
 ) -> "Vault":
@@ -72,13 +71,10 @@ def open_vault(
         recovery_code: what opens a key slot.
         background: sync by itself for as long as the vault is open: at once, soon after each change
             here or at the remote, and every 10 to 30 s, or up to 5 minutes with a remote that tells of
-            changes; `status` tells how it goes. Leaving does not wait for what is not sent yet
+            changes; `events` and `status` tell how it goes. Leaving does not wait for what is not sent yet
             (`barrier` does).
         remote: used instead of the vault's own URL; the vault closes it. For your own kind of remote.
         transfers: most objects under way at once, 1 to 8.
-        on_round: with `background`, told how each round ended: the report, or the error that stopped it
-            (`VaultInUse`: another process syncs, and is waited for). Called from the event loop; must
-            not block.
         now: Unix time in seconds.
         random: a float in [0, 1), for the jitter of retries.
 
@@ -96,7 +92,6 @@ def open_vault(
         background=background,
         remote=remote,
         transfers=transfers,
-        on_round=on_round,
         now=now,
         random=random,
     )
@@ -113,7 +108,6 @@ class Vault:
         background: bool = False,
         remote: Remote | None = None,
         transfers: int = TRANSFERS,
-        on_round: RoundListener | None = None,
         now: Callable[[], float] = time.time,
         random: Callable[[], float] = dice.random,
     ) -> None:
@@ -122,7 +116,6 @@ class Vault:
         self._is_background = background
         self._given_remote = remote
         self._transfers = transfers
-        self._on_round = on_round
         self._now = now
         self._random = random
         self._ctx: Context | None = None
@@ -143,7 +136,7 @@ class Vault:
             raise
         self._engine = Engine(self._ctx, self._open_remote, TransferGate(self._transfers))
         if self._is_background:
-            self._loop = BackgroundSync(self._ctx, self._engine, on_round=self._on_round)
+            self._loop = BackgroundSync(self._ctx, self._engine)
             self._engine.tell_changes(self._loop.change)
             self._tasks = anyio.create_task_group()
             await self._tasks.__aenter__()
@@ -252,21 +245,26 @@ class Vault:
         """
         return await state.changes(self.parts()[0], since, limit)
 
-    def events(self, *, queue: int = 1000) -> AsyncIterator[Event]:
+    def events(
+        self, *, queue: int = 1000, only: Collection[type[Event]] | None = None
+    ) -> AsyncIterator[Event]:
         """What happens from this call on: `async for event in vault.events()`; see `syncagent.events`.
 
         Of blobs everything, whichever way this device learns of it: what is put, deleted, sent and fetched
         here, what comes from other devices, and what other processes do as soon as this one commits or syncs.
-        Of syncs those of this process. It ends when the vault is closed, and costs nothing once nobody
-        holds the iterator. A listener that did not hear what happened asks `changes`.
+        Of syncs those of this process, also the background's first one if the vault was entered just before.
+        It ends when the vault is closed, and costs nothing once nobody holds the iterator. A listener that
+        did not hear what happened asks `changes`.
 
         Args:
             queue: most events that wait for a slow listener. Then the oldest are dropped, and `Missed` says
                 how many. Progress is told ten times a second at most, and only the newest waits.
+            only: the types that this listener hears, `Missed` besides: one of `(SyncFinished,)` cannot be
+                crowded out by a hundred thousand blobs that come with a sync.
         """
         if queue < 1:
             raise ConfigError(f"a queue has room for one event at least, not {queue}")
-        return self.parts()[1].events.listen(queue)
+        return self.parts()[1].events.listen(queue, only)
 
     async def explain(self, namespace: str, blob_id: str) -> Explanation:
         """Why a blob is not in sync, when it is tried next, and what would help; without the remote.

@@ -86,6 +86,7 @@ NAMES = [
     "SyncStarted",
     "SyncState",
     "SyncStatus",
+    "SyncWaiting",
     "Tampered",
     "TokenExpired",
     "TooNew",

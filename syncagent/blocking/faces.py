@@ -6,7 +6,7 @@ A method here is a line that names the asynchronous one: its parameters, result 
 
 import datetime
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future
 from functools import partial, wraps
 from types import TracebackType
@@ -162,7 +162,7 @@ class Vault(Face[vault.Vault]):
     """An open vault, for any number of threads. Made by `open_vault`.
 
     Use it in a `with` block, or call `open` and `close`. The calls of all threads are done by one event
-    loop in a thread of its own: callbacks given to a call (`progress`, `on_round`) run there, must not
+    loop in a thread of its own: callbacks given to a call (`progress`) run there, must not
     block and must not call the vault. Those of `listen` run elsewhere and may.
     """
 
@@ -231,11 +231,17 @@ class Vault(Face[vault.Vault]):
     namespace = gives(vault.Vault.namespace, Namespace)
     transaction = gives(vault.Vault.transaction, Transaction)
 
-    def events(self, *, queue: int = 1000) -> Iterator[Event]:
+    def events(self, *, queue: int = 1000, only: Collection[type[Event]] | None = None) -> Iterator[Event]:
         """What happens from this call on, one by one; waits for each. See `syncagent.Vault.events`."""
-        return _Waiting(self.thread, self.thread.run(partial(_events, self.inner, queue)))
+        return _Waiting(self.thread, self.thread.run(partial(_events, self.inner, queue, only)))
 
-    def listen(self, callback: Callable[[Event], None], *, queue: int = 1000) -> Callable[[], None]:
+    def listen(
+        self,
+        callback: Callable[[Event], None],
+        *,
+        queue: int = 1000,
+        only: Collection[type[Event]] | None = None,
+    ) -> Callable[[], None]:
         """Call back for every event from now on, until the vault is closed.
 
         The callback runs in a worker thread, one call at a time and never in the caller's thread: a program
@@ -245,7 +251,7 @@ class Vault(Face[vault.Vault]):
         Returns:
             A function that ends it, and waits for a callback that runs. It raises what one has raised.
         """
-        caller = self.thread.run(partial(_caller, self.inner, queue, callback))
+        caller = self.thread.run(partial(_caller, self.inner, callback, queue, only))
         future = self.thread.start(caller.run)
 
         def stop() -> None:
@@ -316,12 +322,16 @@ async def _next(iterator: AsyncIterator[T]) -> tuple[T, ...]:
         return ()
 
 
-async def _events(inner: vault.Vault, queue: int) -> AsyncIterator[Event]:
-    return inner.events(queue=queue)
+async def _events(
+    inner: vault.Vault, queue: int, only: Collection[type[Event]] | None
+) -> AsyncIterator[Event]:
+    return inner.events(queue=queue, only=only)
 
 
-async def _caller(inner: vault.Vault, queue: int, callback: Callable[[Event], None]) -> "_Caller":
-    return _Caller(inner.events(queue=queue), callback)
+async def _caller(
+    inner: vault.Vault, callback: Callable[[Event], None], queue: int, only: Collection[type[Event]] | None
+) -> "_Caller":
+    return _Caller(inner.events(queue=queue, only=only), callback)
 
 
 class _Caller:

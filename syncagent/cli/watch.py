@@ -4,24 +4,18 @@ Each round in which something happened is told, with `--json` as a document on a
 goes on from round to round, such as a remote that is away, is told when it begins and when it ends.
 """
 
-import math
 from dataclasses import replace
-
-import anyio
 
 from syncagent.cli import exit as exits
 from syncagent.cli.output import Output
 from syncagent.cli.report import arrival_lines, has_happened, report_document, report_line
 from syncagent.cli.running import run_async
 from syncagent.cli.session import Session
+from syncagent.cli.text import counted
 from syncagent.errors import SyncAgentError, VaultInUse
+from syncagent.events import Event, Missed, SyncFinished, SyncWaiting
 from syncagent.reports import SyncReport
 from syncagent.vault import open_vault
-
-Outcome = SyncReport | SyncAgentError
-
-WAITS_TOLD = 4
-"""Tries for the lock, two seconds of them, before it is said that another process syncs: most are quicker."""
 
 
 def watch_vault(session: Session) -> int:
@@ -32,20 +26,17 @@ def watch_vault(session: Session) -> int:
 
     async def stay() -> int:
         screen = Screen(output)
-        send, receive = anyio.create_memory_object_stream[Outcome](math.inf)
-        with send, receive:
-            async with open_vault(
-                profile.folder,
-                passphrase=secret.passphrase,
-                recovery_code=secret.recovery_code,
-                background=True,
-                on_round=send.send_nowait,
-            ):
-                async for outcome in receive:
-                    screen.show(outcome)
-                    output.flush()
-                    if output.is_closed:
-                        break
+        async with open_vault(
+            profile.folder,
+            passphrase=secret.passphrase,
+            recovery_code=secret.recovery_code,
+            background=True,
+        ) as vault:
+            async for event in vault.events(only=(SyncFinished, SyncWaiting)):
+                screen.show(event)
+                output.flush()
+                if output.is_closed:
+                    break
         return exits.DONE
 
     try:
@@ -60,27 +51,43 @@ class Screen:
     def __init__(self, output: Output) -> None:
         self._output = output
         self._trouble: object = None
-        self._waits = 0
+        self._has_waited = False
         self._last = SyncReport()
         self._is_first = True
 
-    def show(self, outcome: Outcome) -> None:
+    def show(self, event: Event) -> None:
         """Tell what is new in this round."""
-        if isinstance(outcome, VaultInUse):
-            self._waits += 1
-            if self._waits == WAITS_TOLD or (self._waits == 1 and not outcome.pid):
-                self._show_wait(outcome)
-            return
-        has_waited, self._waits = self._waits >= WAITS_TOLD, 0
-        if isinstance(outcome, SyncReport):
-            self._show_report(outcome, is_back=has_waited or self._trouble is not None)
-        else:
-            self._show_error(outcome)
+        match event:
+            case SyncFinished(report=SyncReport() as report):
+                has_waited, self._has_waited = self._has_waited, False
+                self._show_report(report, is_back=has_waited or self._trouble is not None)
+            case SyncFinished(error=VaultInUse()):
+                pass  # it is waited for; where that takes a while it is told
+            case SyncFinished(error=SyncAgentError() as error):
+                self._has_waited = False
+                self._show_error(error)
+            case SyncWaiting(error=error):
+                self._show_wait(error)
+            case Missed(count=count):
+                self._show_missed(count)
+            case _:
+                pass
 
     def _show_wait(self, error: VaultInUse) -> None:
+        self._has_waited = True
         if self._output.is_json:
             self._output.document({"event": "waiting", **exits.document_of(error)})
         self._output.note(f"{error}: waiting for it to finish")
+
+    def _show_missed(self, count: int) -> None:
+        """Nobody read for hours: what those rounds brought is in the vault and cannot be listed any more."""
+        if self._output.is_json:
+            self._output.document({"event": "missed", "rounds": count})
+        self._is_first = True
+        missed = counted(count, "round")
+        self._output.note(
+            f"{missed} went unshown, for nobody read; nothing is lost: `syncagent status` tells how it stands"
+        )
 
     def _show_report(self, report: SyncReport, *, is_back: bool) -> None:
         output = self._output

@@ -8,7 +8,7 @@ nothing is read.
 
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from functools import partial
 from weakref import WeakSet
 
@@ -51,11 +51,11 @@ class Broadcast:
         self.is_closed = False
         cache.on_commit = self._note_commit
 
-    def listen(self, queue: int) -> "Listener":
+    def listen(self, queue: int, only: Collection[type[Event]] | None = None) -> "Listener":
         """A new listener; it hears what happens from now on, until nobody holds it any more."""
         if not self._listeners:
             self._told_to = self._cache.stamp
-        listener = Listener(self, queue, since=self._cache.stamp)
+        listener = Listener(self, queue, since=self._cache.stamp, only=only)
         self._listeners.add(listener)
         return listener
 
@@ -115,12 +115,15 @@ class Broadcast:
 class Listener(AsyncIterator[Event]):
     """Gives events one by one; for one task at a time. Made by `Broadcast.listen`."""
 
-    def __init__(self, broadcast: Broadcast, queue: int, *, since: int) -> None:
+    def __init__(
+        self, broadcast: Broadcast, queue: int, *, since: int, only: Collection[type[Event]] | None = None
+    ) -> None:
         self.since = since
         """The last row of the log that it does not hear of."""
         self._broadcast = broadcast
         self._events: deque[Event] = deque()
         self._most = queue
+        self._only = Event if only is None else (*only, Missed)
         self._missed = 0
         self._woken = anyio.Event()
 
@@ -142,6 +145,8 @@ class Listener(AsyncIterator[Event]):
 
     def put(self, event: Event) -> None:
         """Queue an event; without room the oldest one goes. Progress takes the place of older progress."""
+        if not isinstance(event, self._only):
+            return
         if isinstance(event, Progress) and self._events:
             last = self._events[-1]
             if isinstance(last, Progress) and last.phase == event.phase:

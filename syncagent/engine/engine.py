@@ -191,7 +191,8 @@ class Engine:
         started = time.monotonic()
         tally = Tally()
         listener = self.herald.progress(listener)
-        with self.lock.held():
+        with contextlib.ExitStack() as held:
+            await self._hold_lock(held)
             try:
                 await self.herald.start()
                 try:
@@ -230,6 +231,15 @@ class Engine:
         )
         await self.herald.finish(report)
         return report
+
+    async def _hold_lock(self, held: contextlib.ExitStack) -> None:
+        try:
+            held.enter_context(self.lock.held())
+        except VaultInUse:
+            raise  # who asked for this sync waits, or does not
+        except SyncAgentError as exc:
+            await self.herald.fail(exc)
+            raise
 
     async def _become_new_device(self, cause: ProfileCopied | OutboxDamaged, tally: Tally) -> None:
         tally.alarms.append(await become_new_device(self._ctx, await self.remote(), cause))

@@ -30,13 +30,9 @@ from syncagent.engine.context import Context
 from syncagent.engine.engine import Engine
 from syncagent.engine.watch import GATHER_S, LocalWatch, RemoteWatch, Wait, wait_for
 from syncagent.errors import SyncAgentError, VaultInUse
-from syncagent.reports import SyncReport
 
 IN_USE_S = 0.5
 """Before the lock is tried again that another process holds for its own sync."""
-
-RoundListener = Callable[[SyncReport | SyncAgentError], None]
-"""Told how each round ended; from the event loop, must not block."""
 
 
 class BackgroundSync:
@@ -46,7 +42,6 @@ class BackgroundSync:
         ctx: the open vault.
         engine: runs the rounds.
         wait: for tests, as `clock` is.
-        on_round: told how each round ended.
     """
 
     def __init__(
@@ -55,13 +50,11 @@ class BackgroundSync:
         engine: Engine,
         wait: Wait = wait_for,
         *,
-        on_round: RoundListener | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ctx = ctx
         self._engine = engine
         self._wait = wait
-        self._on_round = on_round
         self._changed = anyio.Event()
         self._resumed = anyio.Event()
         self._remote_watch = RemoteWatch(
@@ -120,30 +113,33 @@ class BackgroundSync:
     async def _turn(self) -> "_Turn":
         """One round, or a probe while the breaker is open."""
         try:
-            if (await self._health()).failures >= BREAKER_FAILURES:
-                await self._engine.probe()
+            await self._probe_if_due()
             report = await self._engine.sync()
         except VaultInUse as exc:
-            self._tell(exc)
+            self._engine.herald.wait(exc)
             return _Turn(is_in_use=True)
-        except SyncAgentError as exc:  # the engine has noted it, with the time of the next attempt
-            self._tell(exc)
+        except SyncAgentError:  # the engine has noted it, with the time of the next attempt
             return await self._failed()
-        self._tell(report)
         has_news = bool(report.fetched or report.arrivals)
         return _Turn(
             was_active=has_news or bool(report.sent or report.failed or report.alarms), has_news=has_news
         )
+
+    async def _probe_if_due(self) -> None:
+        try:
+            if (await self._health()).failures >= BREAKER_FAILURES:
+                await self._engine.probe()
+        except VaultInUse:
+            raise
+        except SyncAgentError as exc:
+            await self._engine.herald.fail(exc)
+            raise
 
     async def _failed(self) -> "_Turn":
         backoff_s = 0.0
         with contextlib.suppress(SyncAgentError):
             backoff_s = (await self._health()).next_sync_ms / 1000 - self._ctx.now()
         return _Turn(has_failed=True, backoff_s=backoff_s)
-
-    def _tell(self, outcome: SyncReport | SyncAgentError) -> None:
-        if self._on_round is not None:
-            self._on_round(outcome)
 
     async def _health(self) -> "_Health":
         return await self._ctx.cache.read(_health)

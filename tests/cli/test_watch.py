@@ -14,8 +14,9 @@ import pytest
 
 from syncagent.cache.lock import SyncLock
 from syncagent.cli.output import Output
-from syncagent.cli.watch import WAITS_TOLD, Screen
+from syncagent.cli.watch import Screen
 from syncagent.errors import QuotaExceeded, RateLimited, SyncAgentError, Unreachable, VaultInUse
+from syncagent.events import Event, Missed, SyncFinished, SyncWaiting
 from syncagent.reports import Alarm, Arrival, BlobArrival, BlobFailure, SyncReport
 from tests.cli.shell import Shell
 
@@ -131,8 +132,13 @@ class Screened:
         monkeypatch.setattr(sys, "stderr", self.err)
         self.screen = Screen(Output(**options))
 
-    def __call__(self, outcome: SyncReport | SyncAgentError) -> tuple[str, str]:
-        self.screen.show(outcome)
+    def __call__(self, told: SyncReport | SyncAgentError | Event) -> tuple[str, str]:
+        match told:
+            case SyncReport():
+                told = SyncFinished(told)
+            case SyncAgentError():
+                told = SyncFinished(error=told)
+        self.screen.show(told)
         said = self.out.getvalue().decode(), self.err.getvalue()
         for stream in (self.out, self.err):
             stream.seek(0)
@@ -186,25 +192,38 @@ def test_a_remote_that_fails_in_other_ways_is_still_away(monkeypatch: pytest.Mon
     assert "no answer" in show(Unreachable("no answer"))[1]
 
 
-def test_another_sync_is_told_once_it_has_taken_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_sync_is_told_with_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     show = Screened(monkeypatch)
+    busy = VaultInUse("another", pid=1)
     assert show(SyncReport())[0] == "nothing to do\n"
-    for _ in range(WAITS_TOLD - 1):
-        assert show(VaultInUse("another", pid=1)) == ("", "")
-    assert show(SyncReport()) == ("", "")
-    told = [show(VaultInUse("another", pid=1))[1] for _ in range(WAITS_TOLD + 3)]
-    assert [bool(line) for line in told].index(True) == WAITS_TOLD - 1
-    assert sum(map(bool, told)) == 1
+    assert show(busy) == ("", ""), "it is waited for"
+    assert "another: waiting for it to finish" in show(SyncWaiting(busy))[1]
     assert show(SyncReport())[1] == "syncagent: syncing again\n"
     # A remote that is away stays so while another process tries it.
     assert "no answer" in show(Unreachable("no answer"))[1]
-    assert show(VaultInUse("another", pid=1)) == show(Unreachable("no answer")) == ("", "")
+    show(SyncWaiting(busy))
+    assert show(Unreachable("no answer")) == ("", "")
+
+
+def test_rounds_that_went_unshown_are_told_and_so_is_how_it_stands_since(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    show = Screened(monkeypatch)
+    assert show(SyncReport())[0] == "nothing to do\n"
+    out, err = show(Missed(12))
+    assert (out, err.count("\n")) == ("", 1) and err.startswith("syncagent: 12 rounds went unshown")
+    assert show(SyncReport())[0] == "nothing to do\n"
+    assert show(SyncReport()) == ("", "")
+    show(Unreachable("no answer"))
+    show(Missed(1))
+    assert show(SyncReport()) == ("nothing to do\n", "syncagent: syncing again\n")
+    show = Screened(monkeypatch, is_json=True)
+    assert json.loads(show(Missed(12))[0]) == {"event": "missed", "rounds": 12}
 
 
 def test_the_same_as_documents(monkeypatch: pytest.MonkeyPatch) -> None:
     show = Screened(monkeypatch, is_json=True)
-    assert json.loads(show(VaultInUse("the cache is locked"))[0])["event"] == "waiting"
-    assert show(VaultInUse("the cache is locked")) == ("", "")
+    assert json.loads(show(SyncWaiting(VaultInUse("the cache is locked")))[0])["event"] == "waiting"
     document = json.loads(show(Unreachable("no"))[0])
     assert (document["event"], document["error"]["kind"]) == ("failed", "Unreachable")
     assert json.loads(show(SyncReport())[0])["event"] == "round"

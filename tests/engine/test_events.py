@@ -25,23 +25,9 @@ from syncagent.events import (
     SyncStarted,
 )
 from syncagent.reports import Progress, SyncState
-from syncagent.vault import Vault
-from tests.engine.world import Fails, GateRemote, World, change
+from tests.engine.world import END, Fails, GateRemote, World, change, heard
 
 pytestmark = pytest.mark.anyio
-
-
-END = Missed(-1)
-
-
-async def heard(vault: Vault, events: AsyncIterator[Event]) -> list[Event]:
-    """All that a listener can be told now, without progress."""
-    await vault.parts()[1].events.emit_after(END)
-    found: list[Event] = []
-    while (event := await anext(events)) is not END:
-        if not isinstance(event, Progress):
-            found.append(event)
-    return found
 
 
 def ids(events: list[Event]) -> list[str]:
@@ -230,6 +216,15 @@ async def test_a_slow_listener_is_told_how_many_it_has_missed(world: World) -> N
         assert ids(told) == ["7", "8", "9"]
         await notes.put("x", b"one")
         assert kinds(await heard(vault, slow)) == ["BlobStored"], "it is told once"
+
+
+async def test_a_listener_of_few_kinds_is_not_crowded_out_by_others(world: World) -> None:
+    await world.put("a", **{f"{number}": b"one" for number in range(10)})
+    async with world.open("a") as vault:
+        rounds, ends = vault.events(queue=4, only=(SyncStarted, SyncFinished)), vault.events(only=())
+        report = await vault.sync()
+        assert await heard(vault, rounds) == [SyncStarted(), SyncFinished(report)]
+        assert await heard(vault, ends) == []
 
 
 async def test_a_listener_hears_nothing_from_before(world: World) -> None:

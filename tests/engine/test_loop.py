@@ -1,6 +1,7 @@
 """The background loop: when it syncs, how long it waits, and that nothing but leaving the vault ends it."""
 
 import contextlib
+import os
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -9,7 +10,8 @@ import pytest
 from syncagent import names
 from syncagent.cache.lock import SyncLock
 from syncagent.engine.backoff import STOPPED_S, interval_s
-from syncagent.engine.loop import IN_USE_S, BackgroundSync, RoundListener
+from syncagent.engine.herald import WAITS_TOLD
+from syncagent.engine.loop import IN_USE_S, BackgroundSync
 from syncagent.engine.watch import GATHER_S, LOOK_S, POLL_DEAD_S, POLL_S
 from syncagent.errors import (
     ConfigError,
@@ -17,16 +19,17 @@ from syncagent.errors import (
     SyncAgentError,
     Unreachable,
     UnsupportedByRemote,
-    VaultInUse,
 )
+from syncagent.events import SyncFinished, SyncStarted, SyncWaiting
 from syncagent.remote.memory import MemoryRemote
-from syncagent.reports import SyncReport, SyncState
+from syncagent.reports import SyncState
 from syncagent.vault import Vault
-from tests.engine.world import Fails, LedRemote, World, statuses
+from tests.engine.world import Fails, LedRemote, World, heard, statuses
 
 pytestmark = pytest.mark.anyio
 
 Step = Callable[[], Awaitable[bool]]
+ROUNDS = (SyncFinished, SyncWaiting)
 
 
 class Unwatched(LedRemote):
@@ -63,9 +66,9 @@ class Waits:
         return False
 
 
-async def run(vault: Vault, waits: Waits, on_round: RoundListener | None = None) -> BackgroundSync:
+async def run(vault: Vault, waits: Waits) -> BackgroundSync:
     ctx, engine = vault.parts()
-    loop = BackgroundSync(ctx, engine, waits, on_round=on_round)
+    loop = BackgroundSync(ctx, engine, waits)
     engine.tell_changes(loop.change)
     with waits.scope, anyio.fail_after(20):
         await loop.run()
@@ -250,12 +253,44 @@ async def test_another_process_that_syncs_is_waited_for_and_is_no_failure(world:
         async with world.open("a", Unwatched(MemoryRemote(world.store))) as vault:
             other.enter_context(SyncLock(world.folder / "a" / "sync.lock").held())
             waits = Waits(world, None, None, done)
-            told: list[SyncReport | SyncAgentError] = []
-            await run(vault, waits, told.append)
+            events = vault.events(only=ROUNDS)
+            await run(vault, waits)
             assert waits.seconds == [IN_USE_S, IN_USE_S, IN_USE_S, 10.0]
-            assert [type(one) for one in told] == [VaultInUse, VaultInUse, VaultInUse, SyncReport]
+            assert [type(one) for one in await heard(vault, events)] == [SyncFinished], "it was over soon"
             assert (await vault.status()).reasons == ()
             assert await statuses(vault) == {"x": "SYNCED"}
+
+
+async def test_another_sync_that_takes_a_while_is_told_once(world: World) -> None:
+    async with world.open("a", Unwatched(MemoryRemote(world.store))) as vault:
+        events = vault.events(only=(*ROUNDS, SyncStarted))
+        with contextlib.ExitStack() as other:
+
+            async def again() -> bool:
+                other.enter_context(SyncLock(world.folder / "a" / "sync.lock").held())
+                return False
+
+            async def done() -> bool:
+                other.close()
+                return False
+
+            await again()
+            tries = [None] * WAITS_TOLD
+            await run(vault, Waits(world, *tries, None, done, again, *tries, None, done))
+        told = await heard(vault, events)
+        assert [type(one) for one in told] == 2 * [SyncWaiting, SyncStarted, SyncFinished]
+        assert isinstance(told[0], SyncWaiting) and told[0].error.pid == os.getpid()
+
+
+async def test_a_lock_that_cannot_be_made_is_told_as_a_sync_that_could_not_begin(world: World) -> None:
+    async with world.open("a") as vault:
+        events = vault.events(only=ROUNDS)
+        (world.folder / "a" / "sync.lock").unlink()
+        (world.folder / "a" / "sync.lock").mkdir()
+        with pytest.raises(SyncAgentError):
+            await vault.sync()
+        (told,) = await heard(vault, events)
+        assert isinstance(told, SyncFinished) and told.error is not None
 
 
 async def test_each_round_is_told_and_so_is_a_probe_that_fails(world: World) -> None:
@@ -268,11 +303,11 @@ async def test_each_round_is_told_and_so_is_a_probe_that_fails(world: World) -> 
         return False
 
     async with world.open("a", remote) as vault:
-        told: list[SyncReport | SyncAgentError] = []
-        await run(vault, Waits(world, None, None, down, None), told.append)
-        assert [str(one) for one in told[:-1]] == ["no", "no", "no", "still not"]
-        assert isinstance(told[-1], SyncReport)
-        assert told[-1].sent == 1
+        events = vault.events(only=ROUNDS)
+        await run(vault, Waits(world, None, None, down, None))
+        *failed, last = (one for one in await heard(vault, events) if isinstance(one, SyncFinished))
+        assert [str(one.error) for one in failed] == ["no", "no", "no", "still not"]
+        assert last.report is not None and last.report.sent == 1
 
 
 # Inside an open vault ----------------------------------------------------------------------------

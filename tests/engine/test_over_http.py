@@ -12,6 +12,7 @@ from anyio.abc import SocketAttribute, SocketStream
 import syncagent
 from syncagent.cache.place import load_place
 from syncagent.engine.backoff import INTERVAL_FIRST_S
+from syncagent.events import SyncFinished
 from syncagent.server.embedded import EmbeddedServer
 from syncagent.vault import Vault
 from tests.engine.world import PASSPHRASE, Clock, statuses
@@ -110,21 +111,14 @@ async def test_a_device_that_wakes_up_syncs_at_once_over_new_connections(
     server: EmbeddedServer, devices: tuple[Path, Path]
 ) -> None:
     clock = Clock()
-    rounds = 0
-
-    def count(outcome: object) -> None:
-        nonlocal rounds
-        rounds += 1
-
     async with line_to(server) as (line, url), syncagent.open_vault(devices[1], passphrase=PASSPHRASE) as two:
         async with syncagent.open_vault(devices[0], passphrase=PASSPHRASE, now=clock) as one:
             await one.set_remote(url, token=await token_of(one))
-        async with syncagent.open_vault(
-            devices[0], passphrase=PASSPHRASE, now=clock, background=True, on_round=count
-        ) as one:
+        async with syncagent.open_vault(devices[0], passphrase=PASSPHRASE, now=clock, background=True) as one:
+            rounds = one.events(only=(SyncFinished,))
             with anyio.fail_after(30):
-                while rounds < 2:  # at once, and since the watch has begun
-                    await anyio.sleep(0.01)
+                for _ in range(2):  # at once, and since the watch has begun
+                    await anext(rounds)
             line.go_dead()
             await two.namespace("notes").put("x", b"while it slept")
             await two.sync()

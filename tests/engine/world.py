@@ -6,7 +6,7 @@ restart of the process as far as the cache is concerned.
 """
 
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,11 +20,13 @@ from syncagent.cache.db import Database
 from syncagent.cache.profile import Profile, open_database
 from syncagent.crypto.keys import RootSecret, VaultKeys
 from syncagent.crypto.sealed import open_object
+from syncagent.events import Event, Missed
 from syncagent.journal.batch import decode_batch
 from syncagent.journal.changes import Batch
 from syncagent.model import DeviceId
 from syncagent.remote.base import Body, ObjectInfo, ObjectPage, Remote, body_size
 from syncagent.remote.memory import MemoryRemote, MemoryStore
+from syncagent.reports import Progress
 from syncagent.vault import Vault
 
 T = TypeVar("T")
@@ -339,6 +341,20 @@ def opened(keys: VaultKeys, name: str, data: bytes) -> Batch:
 async def listed(vault: Vault) -> dict[str, syncagent.BlobInfo]:
     """Live blobs of `notes` by id."""
     return {blob.id: blob for blob in (await vault.namespace("notes").list()).blobs}
+
+
+END = Missed(-1)
+"""No event: it ends what a listener has been told so far."""
+
+
+async def heard(vault: Vault, events: AsyncIterator[Event]) -> list[Event]:
+    """All that a listener can be told now, without progress."""
+    await vault.parts()[1].events.emit_after(END)
+    found: list[Event] = []
+    while (event := await anext(events)) is not END:
+        if not isinstance(event, Progress):
+            found.append(event)
+    return found
 
 
 async def statuses(vault: Vault) -> dict[str, str]:
