@@ -11,6 +11,7 @@ from syncagent.model import Metadata
 from syncagent.vault import Vault
 
 PAGE_VERSIONS = 1000
+SHOWN_DIGITS = 12
 
 
 @click.command()
@@ -66,7 +67,7 @@ def version_line(one: VersionInfo) -> str:
     notes += [f"tag {escaped(name)}" for name in one.tags]
     told = f"  ({', '.join(notes)})" if notes else ""
     device = escaped(one.device) or one.device_id[:8]
-    return f"{one.id[:12]}  {time_text(one.changed_at)}  {size_text(one.size):>10}  {device}{told}"
+    return f"{one.id[:SHOWN_DIGITS]}  {time_text(one.changed_at)}  {size_text(one.size):>10}  {device}{told}"
 
 
 def version_document(one: VersionInfo) -> dict[str, object]:

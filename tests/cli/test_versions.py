@@ -69,7 +69,8 @@ def test_a_conflict_is_listed_and_resolved(shell: Shell, other: Shell) -> None:
     assert name == "notes/x" and "(present)" in winner and "(in conflict)" in loser
     (document,) = shell("conflicts", "--json").ok().document["conflicts"]
     assert [version["is_present"] for version in document["versions"]] == [True, False]
-    said = shell("resolve", "notes/x", "--version", loser.split()[0]).ok().out
+    chosen, replaced = loser.split()[0], winner.split()[0]
+    said = shell("resolve", "notes/x", "--version", chosen, "--seen", replaced).ok().out
     assert said.startswith("resolved notes/x (3 B), version ")
     for one in (shell, other):
         one("sync").ok()
@@ -87,8 +88,32 @@ def test_a_conflict_is_resolved_by_standard_input(shell: Shell, other: Shell) ->
     other("put", "notes/x", "-", stdin=b"two").ok()
     for one in (shell, other, shell):
         one("sync")
-    assert shell("resolve", "notes/x", "-", "--json", stdin=b"both").ok().document["size"] == 4
+    seen = [f"--seen={line.split()[0]}" for line in shell("conflicts").ok().out.splitlines()[1:]]
+    assert shell("resolve", "notes/x", "-", *seen, "--json", stdin=b"both").ok().document["size"] == 4
     assert shell("get", "notes/x").ok().out == "both"
+
+
+def test_a_version_that_was_not_named_is_not_replaced(shell: Shell, other: Shell) -> None:
+    shell("put", "notes/x", "-", stdin=b"one").ok()
+    other("put", "notes/x", "-", stdin=b"two").ok()
+    for one in (shell, other):
+        one("sync")
+    mine, theirs = (line.split()[0] for line in other("conflicts").ok().out.splitlines()[1:])
+    for named in ([], ["--seen", mine], ["--seen", mine, "--seen", "0" * 32], ["--seen", mine, "--seen", ""]):
+        said = other("resolve", "notes/x", "-", *named, stdin=b"both").failed(1)
+        assert "nothing was stored" in said and f"--seen {theirs}" in said
+        assert (f"--seen {mine}" in said) is (named == [])
+    assert f"--seen {theirs}" in other("resolve", "notes/x", "--version", mine).failed(1)
+    # What was seen may have been replaced by something that was not.
+    other("tag", "notes/x", theirs, "theirs").ok()
+    shell("put", "notes/x", "-", "--replace", stdin=b"newer").ok()
+    for one in (shell, other):
+        one("sync")
+    assert "were not named" in other("resolve", "notes/x", "--version", mine, "--seen", theirs).failed(1)
+    (_, *lines) = other("conflicts").ok().out.splitlines()
+    seen = [f"--seen={line.split()[0][:8]}" for line in lines]
+    other("resolve", "notes/x", "--version", "theirs", *seen).ok()
+    assert other("conflicts").ok().out == ""
 
 
 def test_a_blob_with_a_time(shell: Shell) -> None:
