@@ -82,6 +82,7 @@ async def test_what_was_put_is_what_is_got(notes: Namespace) -> None:
 
 
 async def test_a_restart_keeps_what_was_put(vault: Vault, folder: Path) -> None:
+    """What `put` has returned for is here, sent or not (row A1)."""
     await vault.namespace("notes").put("x", b"content")
     async with open_vault(folder, passphrase=PASSPHRASE, remote=Gone()) as again:
         assert (await again.namespace("notes").get("x")).data == b"content"
@@ -110,6 +111,7 @@ async def test_other_bytes_need_replace_and_supersede(notes: Namespace) -> None:
 @pytest.mark.parametrize("anyio_backend", ["trio"])
 @pytest.mark.parametrize("blob_id", ["", "a\0b", "e\u0301", "\ud800", "x" * 1025])
 async def test_an_id_outside_the_grammar_is_refused_everywhere(notes: Namespace, blob_id: str) -> None:
+    """One grammar for all calls (row B5)."""
     for call in (notes.put(blob_id, b""), notes.get(blob_id), notes.delete(blob_id), notes.exists(blob_id)):
         with pytest.raises(InvalidName):
             await call
@@ -184,6 +186,7 @@ async def test_put_many_takes_thousands(notes: Namespace) -> None:
 
 
 async def test_what_is_deleted_is_gone_at_once_and_can_be_made_anew(notes: Namespace) -> None:
+    """Gone here at once, sent or not (row A7)."""
     await notes.put("x", b"one")
     tombstone = await notes.delete("x")
     assert tombstone.deleted and tombstone.size == 0
@@ -232,6 +235,7 @@ async def test_a_listing_tells_the_state_of_each(notes: Namespace) -> None:
 
 
 async def test_namespaces_do_not_see_each_other(vault: Vault) -> None:
+    """One id in two of them is two blobs (row A4)."""
     notes, mail = vault.namespace("notes"), vault.namespace("mail")
     await notes.put("x", b"note")
     with pytest.raises(BlobNotFound):
@@ -246,6 +250,7 @@ async def test_namespaces_do_not_see_each_other(vault: Vault) -> None:
 
 
 async def test_content_that_is_not_here_is_fetched_when_asked_for_and_kept(tmp_path: Path) -> None:
+    """Local if it is here, else fetched, then kept (row A1)."""
     folder, url = tmp_path / "a", f"memory:namespace-{tmp_path.name}"
     await _make(folder, url)
     store = named_store(url.partition(":")[2])
@@ -302,6 +307,7 @@ async def test_damage_without_another_copy_is_named_and_harms_no_other(
 
 
 async def test_a_list_has_an_order_a_direction_and_a_flag(notes: Namespace) -> None:
+    """By date, by flag, or only how many (row A5)."""
     for blob_id, content in (("a", b"333"), ("b", b"1"), ("c", b"22")):
         await notes.put(blob_id, content)
     await notes.put("a", b"4444", replace=True)

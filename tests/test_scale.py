@@ -121,6 +121,7 @@ def _large_blob(folder: Path, size: int) -> None:
 
 
 def test_a_large_blob_is_put_sent_fetched_and_written_in_bounded_memory(tmp_path: Path) -> None:
+    """Both ways, in pieces (row A9)."""
     _large_blob(tmp_path, 256 * MIB)
 
 

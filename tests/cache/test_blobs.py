@@ -303,6 +303,7 @@ async def test_a_put_does_not_rely_on_content_that_was_folded_away_meanwhile(
 
 
 def test_a_chunk_is_stored_once_for_all_who_name_it(desk: Desk, tmp_path: Path) -> None:
+    """One stored copy (row B2)."""
     one, two = desk.put("a", b"same"), desk.put("b", b"same")
     other = desk.put("a", b"same", namespace="mail")
     assert one.content == two.content != other.content, "dedup stays within a namespace"

@@ -231,6 +231,7 @@ def crowd(desk: Desk, seed: int) -> list[Row]:
 @pytest.mark.parametrize("few", [0, 5, FEW])
 @pytest.mark.parametrize("seed", range(3))
 def test_every_filter_in_every_order_is_the_models(desk: Desk, seed: int, few: int) -> None:
+    """Every status and flag, in every order (row A5)."""
     rows = crowd(desk, seed)
     compared = 0
     for prefix in ("", "a", "b/1", "z"):

@@ -13,6 +13,7 @@ NOW_S = NOW_MS / 1000
 
 
 def test_namespaces_are_the_users_that_hold_a_live_blob(desk: Desk) -> None:
+    """Namespaces, with how many blobs they hold (row A5)."""
     assert queries.namespaces(desk.db, now_ms=0) == ()
     for namespace in ("notes", "mail", ".settings", "gone"):
         desk.put("a", b"x", namespace=namespace)
@@ -27,6 +28,7 @@ def test_namespaces_are_counted_without_reading_blobs(large: Recording) -> None:
 
 
 def test_status(desk: Desk) -> None:
+    """Counts, reasons, state (row D4)."""
     meta.put(desk.db, meta.DEVICE_NAME, "laptop")
     desk.put("a", b"1")
     desk.put("b", b"2")

@@ -133,6 +133,7 @@ def test_every_schema_has_a_fixture() -> None:
 
 
 def test_a_released_schema_becomes_a_fresh_one(released: Path, db: Database) -> None:
+    """From each fixture to the newest (row A11)."""
     expected = json.loads((released / "expected.json").read_text("utf-8"))
     credential = Credential.of(passphrase=None, recovery_code=expected["recovery_code"])
     old = unlock_profile(Profile(released / "profile"), credential)

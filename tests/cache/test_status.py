@@ -46,6 +46,7 @@ def test_the_table_written_out_covers_every_event() -> None:
 
 @pytest.mark.parametrize(("event", "status"), PAIRS)
 def test_after(event: Event, status: SyncStatus | None) -> None:
+    """What leads from each of the seven statuses to which other (row A2)."""
     assert after(status, event) is expected(status, event)
 
 

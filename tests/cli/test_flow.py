@@ -15,6 +15,7 @@ def elsewhere(tmp_path: Path) -> Shell:
 
 
 def test_a_first_use(bare: Shell, elsewhere: Shell, tmp_path: Path) -> None:
+    """The commands, in the order of a first use (row A13)."""
     url = (tmp_path / "remote").as_uri()
     files = tmp_path / "files"
     (files / "deep").mkdir(parents=True)

@@ -98,6 +98,7 @@ def test_a_vault_is_made_joined_and_used_over_a_server(home: Home, tmp_path: Pat
 def test_the_token_is_nowhere_but_in_the_encrypted_cache(
     home: Home, first: Shell, second: Shell, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A bearer token (row A12)."""
     caplog.set_level(0)
     said = [first("remote", "show", "-v"), first("remote", "show", "--json"), first("status", "--json")]
     assert "token   kept in the vault's encrypted cache\n" in said[0].ok().out
@@ -264,6 +265,7 @@ def test_a_vault_moves_from_a_folder_to_a_server(home: Home, shell: Shell, other
 def test_watching_shows_the_other_devices_change_and_goes_on_with_a_new_token(
     home: Home, first: Shell, second: Shell
 ) -> None:
+    """A change there starts a sync here (row D7)."""
     with watching(first, "--json") as watch:
         assert watch.document()["arrivals"] == []
         second("put", "n/a", "-", "--sync", stdin=b"one").ok()

@@ -121,6 +121,7 @@ def test_no_bar_where_there_is_no_terminal(shell: Shell, monkeypatch: pytest.Mon
 
 
 def test_a_namespace_alone(shell: Shell) -> None:
+    """`send` of one namespace (row A13)."""
     shell("put", "one/a", "-", stdin=b"x").ok()
     shell("put", "two/a", "-", stdin=b"x").ok()
     shell("send", "one").ok()

@@ -82,6 +82,7 @@ def test_with_json_each_round_is_a_document_on_a_line(shell: Shell, other: Shell
 
 
 def test_a_remote_that_goes_away_is_told_once_and_so_is_its_return(shell: Shell) -> None:
+    """The error where the user sees it (row D3)."""
     away = shell.remote.with_name("away")
     with watching(shell) as watch:
         assert watch.line() == "nothing to do\n"

@@ -26,6 +26,7 @@ def test_the_content_digest_is_over_digests_in_order() -> None:
 
 
 def test_a_chunk_is_verified_within_its_scope() -> None:
+    """An id is checked against the content (row C2)."""
     chunk_id = KEYS.chunk_id(VAULT_SCOPE, digest_of(b"content"))
     verify_chunk(KEYS, VAULT_SCOPE, chunk_id, b"content")
     verify_chunk(KEYS, VAULT_SCOPE, chunk_id, memoryview(b"content"))

@@ -58,6 +58,7 @@ def test_what_was_sealed_opens(parts: list[tuple[bytes, int]]) -> None:
 
 
 def test_a_full_chunk_is_stored_or_compressed_by_what_it_saves() -> None:
+    """Chunk by chunk, where it helps (row C3)."""
     raws = [noise(CHUNK_SIZE), bytes(CHUNK_SIZE), noise(950) + bytes(50), noise(800) + bytes(200), b"a"]
     sealed = seal_pack(KEYS, named(*raws))
     codecs = [chunk.codec for chunk in sealed.record.chunks]
@@ -237,6 +238,7 @@ def test_any_other_range_is_a_named_error(position: int, data: bytes) -> None:
 
 
 def test_a_chunk_opens_only_where_it_was_sealed() -> None:
+    """What a chunk is and where it lies are authenticated with it (row A8)."""
     opener = PackOpener(KEYS, ONE.record)
     first = ONE.data[opener.offset(0) : opener.stop(0)]
     with pytest.raises(Tampered):

@@ -13,6 +13,7 @@ from syncagent.errors import (
     Unreachable,
 )
 from syncagent.journal.changes import VersionChange
+from syncagent.model import SyncStatus
 from syncagent.remote.memory import MemoryRemote
 from syncagent.remote.retry import RetryRemote
 from syncagent.vault import Vault
@@ -73,6 +74,7 @@ async def published(world: World, vault: Vault) -> list[str]:
 async def test_every_pack_is_put_before_a_batch_names_it_and_numbers_have_no_gap(
     world: World, transfers: int
 ) -> None:
+    """Other devices read of whole content only (row B3)."""
     remote = world.remote()
     async with world.open("a", remote, transfers=transfers) as vault:
         notes = vault.namespace("notes")
@@ -352,6 +354,7 @@ async def test_a_pack_put_a_moment_before_its_batch_is_not_looked_for(world: Wor
 
 
 async def test_send_missing_of_one_namespace_leaves_the_others_pending(world: World) -> None:
+    """Sending knows of namespaces (row A4)."""
     async with world.open("a") as vault:
         await vault.namespace("notes").put("x", b"one")
         await vault.namespace("mail").put("y", b"two")
@@ -360,6 +363,20 @@ async def test_send_missing_of_one_namespace_leaves_the_others_pending(world: Wo
         assert await statuses(vault) == {"x": "PENDING_UPLOAD"}
         assert (await vault.send_missing("unknown")).sent == 0
         assert (await vault.send_missing()).sent == 1
+        assert await statuses(vault) == {"x": "SYNCED"}
+
+
+async def test_fetch_missing_of_one_namespace_leaves_the_others_to_be_fetched(world: World) -> None:
+    """Fetching knows of namespaces (row A4)."""
+    async with world.open("a") as vault:
+        await vault.namespace("notes").put("x", b"one")
+        await vault.namespace("mail").put("x", b"two")
+        await vault.sync()
+    async with world.open("b") as vault:
+        assert (await vault.fetch_missing("mail")).fetched == 1
+        assert await statuses(vault) == {"x": "PENDING_DOWNLOAD"}
+        assert (await vault.namespace("mail").stat("x")).status is SyncStatus.SYNCED
+        assert (await vault.fetch_missing()).fetched == 1
         assert await statuses(vault) == {"x": "SYNCED"}
 
 
@@ -397,7 +414,7 @@ async def test_a_damaged_change_without_content_is_put_off_and_the_others_are_pu
 
 
 async def test_refusing_everything_stops_nothing_that_is_not_refused(world: World) -> None:
-    """A tombstone needs no pack: it goes out although every pack is refused."""
+    """A tombstone needs no pack: it goes out although every pack is refused (row E5)."""
     await world.put_and_sync("a", old=b"old")
     remote = world.remote()
     remote.before = Fails(ObjectRefused("too large for me"), "put", names.PACKS)

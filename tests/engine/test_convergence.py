@@ -119,6 +119,7 @@ async def test_the_same_bytes_put_on_two_devices_are_no_conflict(world: World) -
 
 
 async def test_a_blob_made_anew_after_its_deletion_stays(world: World) -> None:
+    """The deletion of before does not come back for it (row A7)."""
     await world.put_and_sync("a", x=b"first")
     await quiet(world, "a", "b", "c")
     async with world.open("b") as vault:
@@ -163,6 +164,7 @@ async def test_metadata_of_folders_is_no_conflict_and_other_metadata_is(world: W
 
 
 async def test_a_clock_a_year_ahead_is_reported_and_does_not_spread(world: World) -> None:
+    """A skewed clock is named (row D9)."""
     noon = world.clock.now
     world.clock.now += 365 * 24 * 3600
     await world.put_and_sync("a", x=b"from the future")

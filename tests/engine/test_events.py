@@ -108,6 +108,7 @@ async def test_what_comes_from_afar_is_told_before_and_after_its_content(world: 
 
 
 async def test_progress_has_bytes_and_counts(world: World) -> None:
+    """Of sending and of fetching (row A15)."""
     await world.put("a", x=b"one", y=b"two")
     async with world.open("a") as vault:
         events = vault.events()
@@ -150,6 +151,7 @@ async def test_flags_are_told_whoever_sets_them(world: World) -> None:
 
 
 async def test_a_failure_tells_the_state_once_and_its_end(world: World) -> None:
+    """As it happens (row D4)."""
     remote = world.remote()
     async with world.open("a", remote) as vault:
         events = vault.events()

@@ -1,4 +1,4 @@
-"""When blobs expire (C1): put off only, unless forced; by the local clock; nothing is removed for it."""
+"""When blobs expire: put off only, unless forced; by the local clock; nothing is removed for it."""
 
 import datetime
 from collections.abc import Awaitable, Callable

@@ -58,6 +58,7 @@ async def test_a_remote_that_is_down_is_the_cause_for_all(world: World) -> None:
 
 
 async def test_a_refused_blob_says_what_refused_it_and_when_it_is_tried_next(world: World) -> None:
+    """The reason and the next attempt, blob by blob (row A2)."""
     remote = world.remote()
     remote.before = Fails(ObjectRefused("too large"), "put", names.PACKS)
     async with world.open("a", remote) as vault:

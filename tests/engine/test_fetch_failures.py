@@ -80,6 +80,7 @@ async def put_three(world: World) -> str:
 async def test_a_flipped_byte_anywhere_in_a_pack_fails_its_blob_alone_with_the_evidence(
     world: World, at: int
 ) -> None:
+    """Nothing that does not verify is stored or given (row A8)."""
     pack = await put_three(world)
     await world.flip(pack, at)
     async with world.open("b") as vault:

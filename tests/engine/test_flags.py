@@ -1,4 +1,4 @@
-"""Flags: sets that merge so that setting wins, kept and sent as changes without content (A6)."""
+"""Flags: sets that merge so that setting wins, kept and sent as changes without content."""
 
 from collections.abc import Callable, Iterable
 
@@ -46,6 +46,7 @@ async def test_flags_are_set_taken_away_and_replaced(world: World) -> None:
 
 
 async def test_flags_reach_the_other_devices_and_content_is_not_sent_again(world: World) -> None:
+    """They are synced (row A6)."""
     await world.put_and_sync("a", a=b"a", b=b"b")
     packs = world.names("packs/")
     async with world.open("a") as vault:
@@ -64,6 +65,7 @@ async def test_flags_reach_the_other_devices_and_content_is_not_sent_again(world
 
 
 async def test_a_flag_set_here_while_it_is_taken_away_there_stays(world: World) -> None:
+    """Sets that merge: setting wins (row A6)."""
     await world.put_and_sync("a", a=b"a")
     async with world.open("a") as vault:
         await vault.namespace("notes").add_flags("a", {"seen"})
@@ -96,6 +98,7 @@ async def test_what_is_set_and_taken_away_at_once_is_the_same_in_any_order(world
 
 @pytest.mark.parametrize("bad", ["", "a\0b", "x" * 257, "\ud800", 7])
 async def test_a_flag_that_cannot_be_is_refused_and_the_old_ones_stay(world: World, bad: str) -> None:
+    """One invalid flag, and none is changed (row A6)."""
     async with world.open("a") as vault:
         notes = vault.namespace("notes")
         await notes.put("a", b"a")

@@ -106,6 +106,7 @@ async def test_replaced_large_content_is_not_sent(world: World) -> None:
 
 
 async def test_content_that_another_blob_still_has_outlives_the_folding(world: World) -> None:
+    """It goes here with the last who needs it (row B2)."""
     async with world.open("a") as vault:
         notes = vault.namespace("notes")
         await notes.put("x", b"shared")

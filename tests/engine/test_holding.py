@@ -74,6 +74,7 @@ async def test_what_waits_and_is_pinned_stays_wanted_when_the_policy_changes(wor
 
 
 async def test_some_are_fetched_together_and_what_cannot_be_waits_for_a_sync(world: World) -> None:
+    """What is named is fetched ahead (row D6)."""
     await prepare(world)
     remote = LedRemote(MemoryRemote(world.store))
     async with world.open("b", remote) as vault:
@@ -106,6 +107,7 @@ async def test_some_are_fetched_together_and_what_cannot_be_waits_for_a_sync(wor
 async def test_evicted_content_is_gone_here_and_comes_back_when_it_is_read(
     world: World, content: bytes
 ) -> None:
+    """A cold blob's content goes, the blob stays (row C5)."""
     for name in ("a", "b"):  # where it was put, and where it was fetched
         async with world.open(name) as vault:
             notes = vault.namespace("notes")
@@ -148,6 +150,7 @@ async def test_what_another_blob_needs_stays(world: World) -> None:
 
 
 async def test_what_was_not_sent_is_never_given_up(world: World) -> None:
+    """The only copy is kept (row C5)."""
     async with world.open("a") as vault:
         notes = vault.namespace("notes")
         await notes.put("x", b"1")
@@ -171,6 +174,7 @@ async def test_what_was_not_sent_is_never_given_up(world: World) -> None:
 @pytest.mark.parametrize("content", [b"small", BIG])
 @pytest.mark.parametrize("lack", ["away", "gone", "cut"])
 async def test_the_remote_must_show_every_pack(world: World, content: bytes, lack: str) -> None:
+    """No local copy goes before the remote has shown its own (row B4)."""
     remote = LedRemote(MemoryRemote(world.store))
     async with world.open("a", remote) as vault:
         notes = vault.namespace("notes")

@@ -195,6 +195,7 @@ def rewrite(path: Path) -> None:
 async def test_a_file_that_changes_while_it_is_read_is_not_stored(
     world: World, tmp_path: Path, size: int, change: Callable[[Path], None]
 ) -> None:
+    """A file that changes under the read (row D9)."""
     path = ChangingPath(tmp_path / "source")
     Path(path).write_bytes(content(size))
     path.change = change
@@ -265,6 +266,7 @@ async def test_one_changed_byte_sends_about_one_chunk(world: World) -> None:
 
 @pytest.mark.parametrize("size", [1000, 3 * MIB])
 async def test_the_same_content_under_another_id_sends_no_pack(world: World, size: int) -> None:
+    """Content that is there is named, not sent (row B4)."""
     await world.put_and_sync("a", x=content(size))
     packs = world.names(names.PACKS)
     await world.put("a", y=content(size))
@@ -296,7 +298,7 @@ async def test_content_that_comes_twice_in_a_blob_is_sealed_once(world: World) -
 
 
 async def test_content_that_went_away_between_reading_and_storing_is_not_acknowledged(world: World) -> None:
-    """A chunk was found on this device while the put read its source, and folded away before that."""
+    """A chunk was found here while the put read its source, and folded away before that (row B6)."""
     async with world.open("a") as vault:
         ctx, _ = vault.parts()
         gone = ChunkId(bytes(32))
@@ -310,6 +312,7 @@ async def test_content_that_went_away_between_reading_and_storing_is_not_acknowl
 
 
 async def test_two_puts_of_the_same_content_side_by_side_are_both_stored(world: World) -> None:
+    """Puts of the same content at once (row B6)."""
     async with world.open("a") as vault:
         async with anyio.create_task_group() as group:
             for number in range(4):

@@ -50,6 +50,7 @@ async def test_ranges_are_read_across_chunks_and_ends(world: World) -> None:
 
 
 async def test_a_reader_stays_with_the_version_it_opened(world: World) -> None:
+    """A blob replaced or deleted while it is read (row B6)."""
     data = content(6 * MIB)
     async with world.open("a") as vault:
         notes = vault.namespace("notes")

@@ -34,6 +34,7 @@ def packs(world: World, device: str = "a") -> Path:
 
 
 async def test_old_temporary_and_nameless_files_go_and_young_and_named_ones_stay(world: World) -> None:
+    """On the device (row E7)."""
     async with world.open("a") as vault:
         await vault.namespace("notes").put("kept", LARGE)
         [named] = packs(world).iterdir()

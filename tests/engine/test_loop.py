@@ -79,6 +79,7 @@ async def run(vault: Vault, waits: Waits) -> BackgroundSync:
 
 
 def test_the_interval_is_short_after_activity_and_grows_to_half_a_minute() -> None:
+    """10 s, ×1.3 idle, ×1.5 on failure, 30 s (row D2)."""
     found = [interval_s(30.0, was_active=True, has_failed=False)]
     while found[-1] < 30.0:
         found.append(round(interval_s(found[-1], was_active=False, has_failed=False), 3))
@@ -159,6 +160,7 @@ async def test_a_change_during_a_sync_is_not_missed(world: World) -> None:
 
 
 async def test_after_three_failures_only_a_probe_runs_until_it_succeeds(world: World) -> None:
+    """Resumes by itself, too (row D3)."""
     await world.put("a", x=b"one")
     remote = Unwatched(MemoryRemote(world.store))
     remote.before = Fails(Unreachable("no"), "get")
@@ -339,6 +341,7 @@ async def test_what_the_block_raises_leaves_as_it_is(world: World) -> None:
 
 
 async def test_leaving_by_a_cancellation_ends_it_too(world: World) -> None:
+    """The loop can be interrupted (row E5)."""
     vault = world.open("a", background=True)
     with anyio.move_on_after(0.05) as scope:
         async with vault:
@@ -349,6 +352,7 @@ async def test_leaving_by_a_cancellation_ends_it_too(world: World) -> None:
 
 
 async def test_put_works_while_the_remote_is_away_and_arrives_when_it_is_back(world: World) -> None:
+    """The upload follows by itself (row A1)."""
     remote = world.remote()
 
     async def fail(call: object) -> None:

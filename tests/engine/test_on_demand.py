@@ -63,6 +63,7 @@ async def place(world: World) -> AsyncIterator[Place]:
 
 
 async def test_what_is_read_is_fetched_and_stays(place: Place) -> None:
+    """Read from the remote, and kept (row C6)."""
     assert (await place.notes.get("x")).data == b"small"
     assert len(place.asked()) == 1
     assert await statuses(place.vault) == {
@@ -76,6 +77,7 @@ async def test_what_is_read_is_fetched_and_stays(place: Place) -> None:
 
 @pytest.mark.parametrize("blob_id", ["x", "big"])
 async def test_what_is_not_to_be_kept_leaves_nothing_behind(place: Place, blob_id: str) -> None:
+    """Or not kept (row C6)."""
     expected = large(20) if blob_id == "big" else b"small"
     ctx, _ = place.vault.parts()
     for _ in range(2):
@@ -181,6 +183,7 @@ async def test_a_remote_that_is_away_is_asked_once_and_a_moment_of_trouble_is_br
 
 
 async def test_a_read_goes_ahead_of_a_large_sync(world: World) -> None:
+    """A user's request before what is in the background (row A10)."""
     async with world.open("a") as vault:
         await vault.namespace("notes").settings(fetch="on-demand")
         await vault.namespace("notes").put("x", b"small")
@@ -215,6 +218,7 @@ async def test_a_read_goes_ahead_of_a_large_sync(world: World) -> None:
 
 
 async def test_an_altered_pack_gives_an_error_and_no_bytes(place: Place) -> None:
+    """Nor handed to a reader, not even in part (row A8)."""
     for name in place.world.names(names.PACKS):
         data = place.world.data(name)
         await place.remote.inner.delete(name)

@@ -44,6 +44,7 @@ async def is_empty(world: World, vault: Vault) -> bool:
 
 @pytest.mark.parametrize("data", [b"", SMALL, LARGE], ids=["empty", "small", "large"])
 async def test_content_that_is_as_expected_is_stored(world: World, data: bytes) -> None:
+    """A hash and a length that are right (row B1)."""
     async with world.open("a") as vault:
         notes = vault.namespace("notes")
         digest = hashlib.sha256(data)
@@ -55,6 +56,7 @@ async def test_content_that_is_as_expected_is_stored(world: World, data: bytes) 
 @pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("is_stream", [False, True])
 async def test_content_that_is_not_leaves_nothing_behind(world: World, data: bytes, is_stream: bool) -> None:
+    """A hash that is not, or a length that is over or under (row B1)."""
     async with world.open("a") as vault:
         notes = vault.namespace("notes")
         for expected in (
@@ -140,6 +142,7 @@ async def test_a_version_of_nothing_is_a_conflict_and_of_a_deletion_makes_it_ane
 
 @pytest.mark.parametrize("data", [b"", SMALL, LARGE], ids=["empty", "small", "large"])
 async def test_without_an_id_the_content_gives_it(world: World, data: bytes) -> None:
+    """The same content, the same id (row C2)."""
     async with world.open("a") as vault:
         notes = vault.namespace("notes")
         version = await notes.put(None, data)
@@ -154,6 +157,7 @@ async def test_without_an_id_the_content_gives_it(world: World, data: bytes) -> 
 
 
 async def test_what_has_a_smaller_priority_is_sent_first(world: World) -> None:
+    """Whatever was put before it (row A10)."""
     remote = world.remote()
     async with world.open("a", remote, transfers=1) as vault:
         notes = vault.namespace("notes")
@@ -192,6 +196,7 @@ async def test_a_priority_is_one_to_four(world: World, priority: int) -> None:
 
 
 async def test_many_have_one_priority(world: World) -> None:
+    """A folder or a mailbox can wait as a whole (row A10)."""
     async with world.open("a") as vault:
         notes = vault.namespace("notes")
         await notes.put("there", b"and replaced")
@@ -206,6 +211,7 @@ async def test_many_have_one_priority(world: World) -> None:
 
 @pytest.mark.parametrize("data", [b"", SMALL, LARGE], ids=["empty", "small", "large"])
 async def test_a_local_blob_never_leaves_the_device(world: World, data: bytes) -> None:
+    """Neither its content nor its name (row A15)."""
     before = dict(world.store.objects)
     async with world.open("a") as vault:
         notes = vault.namespace("notes")

@@ -1,4 +1,4 @@
-"""How often a blob was read, and when last (C4): after the answer, of this device alone, never synced."""
+"""How often a blob was read, and when last: after the answer, of this device alone, never synced."""
 
 import datetime
 
@@ -19,6 +19,7 @@ async def read(vault: Vault, blob_id: str) -> tuple[int, float | None]:
 
 
 async def test_reads_are_counted_and_survive_a_restart(world: World) -> None:
+    """How often and when last (row C4)."""
     async with world.open("a") as vault:
         notes = vault.namespace("notes")
         await notes.put_many([("x", b"x"), ("y", b"y"), ("z", b"z")])
@@ -50,6 +51,7 @@ async def test_reads_are_counted_and_survive_a_restart(world: World) -> None:
 
 
 async def test_a_read_writes_nothing_and_no_sync_does_for_it(world: World) -> None:
+    """After the answer (row C4)."""
     await world.put_and_sync("a", x=b"x")
     remote = world.remote()
     async with world.open("a", remote) as vault:
@@ -65,6 +67,7 @@ async def test_a_read_writes_nothing_and_no_sync_does_for_it(world: World) -> No
 
 
 async def test_a_thousand_blobs_that_were_read_are_written_down(world: World) -> None:
+    """In batches (row C4)."""
     async with world.open("a") as vault:
         notes = vault.namespace("notes")
         ids = [str(number) for number in range(MOST_WAITING + 5)]

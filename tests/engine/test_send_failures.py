@@ -162,6 +162,7 @@ async def test_two_blobs_of_one_refused_content_both_fail(world: World) -> None:
 async def test_a_blob_is_tried_at_the_times_its_failures_give_and_once_a_day_when_given_up(
     world: World,
 ) -> None:
+    """A counter and a time of its own (row A2)."""
     remote = world.remote()
     remote.before = Fails(ObjectRefused("no"), "put", names.PACKS)
     async with world.open("a", remote) as vault:
@@ -225,6 +226,7 @@ async def test_every_pending_row_has_a_time(world: World) -> None:
 
 @pytest.mark.parametrize("error", [Unreachable("no connection"), QuotaExceeded("full"), RateLimited("slow")])
 async def test_trouble_of_the_whole_remote_is_counted_for_no_blob(world: World, error: Exception) -> None:
+    """Only failures of the blob's own count (row A2)."""
     remote = world.remote()
     async with world.open("a", remote) as vault:
         await vault.namespace("notes").put("one", b"one")
@@ -264,6 +266,29 @@ async def test_a_failed_sync_is_noted_with_its_time_and_a_good_one_clears_it(wor
         status = await vault.status()
         assert (status.next_attempt, status.reasons) == (None, ())
         assert status.last_sync is not None
+
+
+async def test_a_deletion_that_could_not_be_sent_is_sent_later(world: World) -> None:
+    """Deletions are synced, and tried again until they are (row A7)."""
+    await world.put_and_sync("a", x=b"x")
+    await world.sync("b")
+    remote = world.remote()
+    remote.before = Fails(Unreachable("gone"), "put")
+    async with world.open("a", remote) as vault:
+        await vault.namespace("notes").delete("x")
+        for _ in range(2):
+            with pytest.raises(Unreachable):
+                await vault.sync()
+            assert (await vault.status()).pending_changes == 1
+    await world.sync("b")
+    async with world.open("b") as vault:
+        assert list(await listed(vault)) == ["x"], "nothing is deleted by what was not said"
+    async with world.open("a") as vault:  # what is pending outlives the process
+        await vault.sync()
+        assert (await vault.status()).pending_changes == 0
+    await world.sync("b")
+    async with world.open("b") as vault:
+        assert await listed(vault) == {}
 
 
 async def test_what_was_sent_before_the_remote_went_away_is_not_sent_again(world: World) -> None:

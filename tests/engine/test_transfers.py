@@ -31,6 +31,7 @@ async def put_large(world: World, device: str, count: int, first: int = 0) -> No
 
 @pytest.mark.parametrize(("asked", "given"), [(1, 1), (4, 4), (8, 8), (20, 8)])
 async def test_as_many_packs_are_sent_at_once_as_were_asked_for(world: World, asked: int, given: int) -> None:
+    """The limit is a limit, and it is reached (row A3)."""
     await put_large(world, "a", 12)
     remote = gate_remote(world)
     async with world.open("a", remote, transfers=asked) as vault, anyio.create_task_group() as group:
@@ -50,6 +51,7 @@ async def test_as_many_packs_are_sent_at_once_as_were_asked_for(world: World, as
 async def test_as_many_packs_are_fetched_at_once_as_were_asked_for(
     world: World, asked: int, given: int
 ) -> None:
+    """The limit is a limit, and it is reached (row A3)."""
     await put_large(world, "a", 12)
     await world.sync("a")
     remote = gate_remote(world)

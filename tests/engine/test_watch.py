@@ -438,6 +438,7 @@ async def test_a_remote_that_tells_the_truth_is_asked_again_quickly_however_ofte
 
 
 async def test_a_put_by_another_process_is_sent_by_the_one_that_watches(world: World) -> None:
+    """And a watch on this end (row D2)."""
     async with world.open("a", background=True) as vault, world.open("a") as other:
         with anyio.fail_after(20):
             await other.namespace("notes").put("x", b"one")

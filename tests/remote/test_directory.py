@@ -304,6 +304,8 @@ class Killed(BaseException):
 async def test_a_crash_before_the_link_leaves_nothing_visible(
     remote: DirectoryRemote, root: Path, observed: Callable[[files.Observer | None], None], act: files.Act
 ) -> None:
+    """No half of an object has a name (row B3)."""
+
     def kill(step: files.Step) -> None:
         if step.act in (act, files.Act.UNLINK):
             raise Killed
@@ -339,6 +341,7 @@ async def test_a_crash_after_the_link_leaves_the_whole_object(
 
 
 async def test_what_crashes_left_is_swept_after_a_day(remote: DirectoryRemote, root: Path) -> None:
+    """At the remote (row E7)."""
     folder = root / TEMPORARY_FOLDER
     folder.mkdir()
     (folder / "old").write_bytes(b"left by a crash")

@@ -82,6 +82,7 @@ def test_another_condition_is_not_understood(client: httpx.Client) -> None:
     ],
 )
 def test_ranges(client: httpx.Client, asked: str, expected: bytes, content_range: str) -> None:
+    """206 (row A14)."""
     put(client, RECORD, b"0123456789")
     answer = client.get(object_path(RECORD), headers={"Range": asked})
     assert (answer.status_code, answer.content) == (206, expected)
@@ -91,6 +92,7 @@ def test_ranges(client: httpx.Client, asked: str, expected: bytes, content_range
 
 @pytest.mark.parametrize("asked", ["bytes=10-", "bytes=10-12", "bytes=99999999999999999999999-", "bytes=-0"])
 def test_ranges_outside(client: httpx.Client, asked: str) -> None:
+    """416 (row A14)."""
     put(client, RECORD, b"0123456789")
     answer = client.get(object_path(RECORD), headers={"Range": asked})
     refused(answer, 416, "range-not-satisfiable")
@@ -204,6 +206,7 @@ def test_a_user_has_so_many_vaults(tmp_path: Path) -> None:
 
 
 def test_two_users_have_vaults_of_one_name(client: httpx.Client, other: httpx.Client) -> None:
+    """Users do not see each other's (row B5)."""
     put(client, RECORD, b"of alice")
     for call in (other.get, other.delete):
         refused(call(object_path(RECORD)), 403, "not-your-vault")

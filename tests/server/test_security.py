@@ -82,6 +82,7 @@ def files_below(server: EmbeddedServer, client: httpx.Client) -> list[str]:
 def test_malformed_names_are_refused_by_every_call(
     server: EmbeddedServer, client: httpx.Client, token: str, name: str
 ) -> None:
+    """No path leads out of a vault's folder (row B5)."""
     for method in ("PUT", "GET", "HEAD", "DELETE"):
         request = head(method, f"{OBJECTS}/{name}", token, "Content-Length: 1", "Connection: close") + b"x"
         answer = exchange(server.url, request)

@@ -64,6 +64,7 @@ def test_what_does_not_fit_is_refused_and_says_how_much(client: httpx.Client, us
 
 
 def test_all_vaults_of_a_user_count(client: httpx.Client) -> None:
+    """What a user takes of the disk (row E6)."""
     client.put("/v1/vaults/second")
     assert put(client, 1, 60_000) == 201
     path = object_path(batch_name(1), vault="second")
@@ -121,6 +122,7 @@ def test_an_upload_that_breaks_off_gives_its_room_back(
 
 
 def test_a_new_quota_holds_at_once(tmp_path: Path) -> None:
+    """A quota is changed while the server runs (row E6)."""
     data = tmp_path / "data"
     with EmbeddedServer(data) as server, client_of(server.url, server.add_user("alice")) as client:
         client.put("/v1/vaults/default")

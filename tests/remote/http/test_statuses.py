@@ -132,6 +132,7 @@ async def error_of(remote: Remote, call: str, response: httpx.Response) -> Remot
 async def test_a_status_has_its_meaning(
     remote: Remote, status: int, call: str, kind: type[RemoteError] | None
 ) -> None:
+    """404, 412, 507 and all others become errors of ours (row A14)."""
     error = await error_of(remote, call, httpx.Response(status))
     assert type(error) is (kind or type(None))
 

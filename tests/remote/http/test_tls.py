@@ -67,6 +67,7 @@ async def get(host: str, port: int, access: Access) -> bytes:
 
 
 async def test_an_authority_that_is_named_is_trusted(authority: Authority, tmp_path: Path) -> None:
+    """A custom CA file (row A12)."""
     async with tls_server(authority.sign(tmp_path / "server.pem")) as port:
         assert await get("localhost", port, Access(ca_file=authority.file, token="t")) == b"abcd"
 
@@ -96,6 +97,7 @@ async def test_a_certificate_ends(authority: Authority, tmp_path: Path) -> None:
 
 
 async def test_a_client_shows_its_certificate(authority: Authority, tmp_path: Path) -> None:
+    """A client certificate (row A12)."""
     server = authority.sign(tmp_path / "server.pem")
     own = authority.sign(tmp_path / "own.pem", host="device")
     stranger = new_authority(tmp_path / "other.pem").sign(tmp_path / "stranger.pem", host="device")
