@@ -1,5 +1,6 @@
 """What must hold once every device has exchanged everything."""
 
+import dataclasses
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -45,6 +46,7 @@ class Shown:
     conflicts: frozenset[Name]
     flags: frozenset[tuple[Name, str]]
     dates: dict[Name, int]
+    tags: frozenset[tuple[bytes, bytes]]
     counts: dict[SyncStatus, int]
     contents: dict[Name, Content]
     settings: dict[str, NamespaceSettings]
@@ -55,8 +57,10 @@ async def check_all(simulation: Simulation) -> None:
     shown = [await _shown(simulation, device) for device in simulation.devices]
     first = shown[0]
     for device, other in zip(simulation.devices, shown, strict=True):
-        for part in ("versions", "winners", "conflicts", "flags", "dates", "counts", "contents", "settings"):
+        for part in (field.name for field in dataclasses.fields(Shown)):
             assert getattr(other, part) == getattr(first, part), f"{part} of {device.name} differ"
+        assert device.vault is not None
+        await device.index.follow(device.vault)
     _check_model(simulation.model, first)
     await _check_quiet(simulation)
     await _check_packs(simulation)
@@ -70,6 +74,7 @@ def _check_model(model: Model, shown: Shown) -> None:
         for id, known in shown.versions.items()
     }
     assert model.lost(present) == [], "an acknowledged put is lost"
+    assert model.tagged <= set(present), "a version with a tag was folded away"
     heads = {id for id, known in shown.versions.items() if known.status is not None}
     assert heads == model.heads(present), "other heads than the versions say"
     for id, known in shown.versions.items():
@@ -190,12 +195,14 @@ async def _shown(simulation: Simulation, device: Device) -> Shown:
             "SELECT namespace.name, blob.id, expires_at FROM blob"
             " JOIN namespace ON namespace.no = namespace_no WHERE expires_at IS NOT NULL"
         )
+        tags = db.all("SELECT key, change FROM register WHERE kind = 'tag'")
         return Shown(
             versions,
             winners,
             frozenset(conflicts),
             frozenset((Name(row[0], row[1]), row[2]) for row in flags),
             {Name(row[0], row[1]): row[2] for row in dates},
+            frozenset((key, change) for key, change in tags),
             dict(counts),
             contents,
             settings,

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from syncagent.testing.faulty import Fault, Rule
 from tests.engine.world import World
-from tests.simulation import holding, mishaps, users
+from tests.simulation import holding, mishaps, old, users
 from tests.simulation.alone import Alone, alone
 from tests.simulation.checks import check_all
 from tests.simulation.crash import Point
@@ -168,6 +168,22 @@ class Machine(RuleBasedStateMachine):
     def read(self, at: int, name: Name) -> None:
         self._call(users.read, at, name)
 
+    @rule(at=DEVICE, name=NAMES, back=st.integers(0, 3), is_on=st.none() | st.booleans(), edits=PUTS)
+    def look_back(
+        self, at: int, name: Name, back: int, is_on: bool | None, edits: list[tuple[Name, str]]
+    ) -> None:
+        """Read an old version, or put a tag on it; and edit on."""
+        if is_on is None:
+            self._call(old.read_old, at, name, back)
+        else:
+            self._call(old.tag, at, name, back, is_on)
+            for edited, kind in edits:
+                self._call(users.put, at, self._edit(edited, kind))
+
+    @rule(at=DEVICE)
+    def follow(self, at: int) -> None:
+        self._call(users.follow, at)
+
     @rule(at=DEVICE)
     def sync(self, at: int) -> None:
         self._call(users.sync, at)
@@ -199,7 +215,7 @@ class Machine(RuleBasedStateMachine):
             self._call(users.sync, at)
         self._cut_off(users.sync, to, point)
 
-    @rule(at=DEVICE, point=EARLY_POINTS, name=NAMES, kind=KINDS, edits=EDITS, what=st.integers(0, 7))
+    @rule(at=DEVICE, point=EARLY_POINTS, name=NAMES, kind=KINDS, edits=EDITS, what=st.integers(0, 9))
     def cut_off_a_change(
         self, at: int, point: Point, name: Name, kind: str, edits: list[tuple[Name, str]], what: int
     ) -> None:
@@ -215,6 +231,10 @@ class Machine(RuleBasedStateMachine):
                 self._cut_off(users.flag, at, point, BLOBS[0], "seen", True)
             case 5:
                 self._cut_off(users.put_mine, at, point, self._fresh(kind))
+            case 6:
+                self._cut_off(users.follow, at, point)
+            case 7:
+                self._cut_off(old.tag, at, point, name, 1, True)
             case _:
                 puts = [self._edit(each, "medium") for each in BLOBS[: 2 + what % 2]]
                 self._cut_off(users.put_at_once, at, Point(point.kind, 3 * point.number), puts)

@@ -84,7 +84,8 @@ async def clone(simulation: Simulation, device: Device) -> None:
     if len(simulation.devices) == MOST_DEVICES:
         return
     simulation.is_honest = False
-    copy = Device(f"{device.name}'", await _copy(simulation, device), mine=set(device.mine))
+    folder = await _copy(simulation, device)
+    copy = Device(f"{device.name}'", folder, mine=set(device.mine), index=device.index.copy())
     copy.offset_s, copy.is_offline = device.offset_s, device.is_offline
     simulation.devices.append(copy)
     simulation.saved_objects = None

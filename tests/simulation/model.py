@@ -82,6 +82,8 @@ class Model:
     """Every tag under which a flag was set, with the blob and the flag."""
     removed_tags: set[int] = field(default_factory=set)
     are_flags_sure: bool = True
+    tagged: set[bytes] = field(default_factory=set)
+    """Versions that somebody has put a tag on: none of them may be folded away."""
 
     def attempt(self, name: Name, content: Content) -> None:
         """Somebody is about to put this."""
@@ -102,6 +104,7 @@ class Model:
     def doubt(self, ids: Iterable[bytes]) -> None:
         """The device that had these is gone, or was set back: they may have been published, or not."""
         self.sure.difference_update(ids)
+        self.tagged.clear()  # that it was tagged may be forgotten too
 
     def doubt_flags(self) -> None:
         """Flags have no versions: after a device has forgotten something, nobody can say which are set."""

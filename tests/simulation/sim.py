@@ -32,6 +32,7 @@ from syncagent.vault import Vault
 from tests.engine.world import NOON, World
 from tests.simulation.alone import SteppedLoop
 from tests.simulation.crash import Crashed, Doom, DoomedRemote, Kind, come_between_commits, doomed
+from tests.simulation.index import Index
 from tests.simulation.model import Content, Model, Name
 
 T = TypeVar("T")
@@ -67,6 +68,8 @@ class Device:
     """The version that its user has read last."""
     mine: set[Content | None] = field(default_factory=lambda: {None})
     """What its own blob may hold: one thing, unless something was interrupted."""
+    index: Index = field(default_factory=Index)
+    """That of an application on it."""
 
 
 @dataclass(frozen=True)

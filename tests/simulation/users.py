@@ -275,6 +275,11 @@ async def read_mine(simulation: Simulation, device: Device) -> None:
     assert found in device.mine, "what was to stay here is not here"
 
 
+async def follow(simulation: Simulation, device: Device) -> None:
+    """Let an application bring its own index up to date; how far it gets is kept, whatever befalls it."""
+    await simulation.do(device, device.index.follow)
+
+
 async def retry(simulation: Simulation, device: Device) -> None:
     """Make what waits due now."""
     await simulation.do(device, lambda vault: vault.retry())
