@@ -4,15 +4,16 @@ A first page has no token: then every live blob comes once, by number, and what 
 that, from the log (`news.py`). A token is a position in the log, and while the first blobs are listed the
 number of the last one too:
 
-    1.<row of the log, hex>.<its mark, hex>.<last blob listed, hex; 0: all of them>
+    1.<row of the log>.<its mark>.<newest row when the page was made>.<its mark>.<last blob listed; 0: all>
 
-Any other text, a row that has been dropped, and a row of another mark (of another cache, or of this one
-before an older copy of it was restored) are `TokenExpired`.
+All in hex. A page tells how blobs look now, which may be of later than the row that it has come to: so
+both rows must still be those. Any other text, a row that has been dropped, and a row of another mark (of
+another cache, or of this one before an older copy of it was restored) are `TokenExpired`.
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from syncagent.answers import BlobChange, ChangePage
 from syncagent.cache import listing, news
@@ -21,16 +22,18 @@ from syncagent.cache.db import Database
 from syncagent.cache.news import Position
 from syncagent.errors import ConfigError, TokenExpired
 
-_TOKEN = re.compile(r"1\.([0-9a-f]{1,15})\.([0-9a-f]{1,8})\.([0-9a-f]{1,15})", re.ASCII)
+_TOKEN = re.compile(r"1" + r"\.([0-9a-f]{1,15})\.([0-9a-f]{1,8})" * 2 + r"\.([0-9a-f]{1,15})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class _Token:
     position: Position
+    newest: Position
     listed_to: int
 
     def __str__(self) -> str:
-        return f"1.{self.position.no:x}.{self.position.mark:x}.{self.listed_to:x}"
+        rows = ".".join(f"{row.no:x}.{row.mark:x}" for row in (self.position, self.newest))
+        return f"1.{rows}.{self.listed_to:x}"
 
 
 def list_changes(db: Database, since: str | None, limit: int) -> ChangePage:
@@ -41,11 +44,13 @@ def list_changes(db: Database, since: str | None, limit: int) -> ChangePage:
     """
     if not 1 <= limit <= listing.MAX_PAGE:
         raise ConfigError(f"a page has 1 to {listing.MAX_PAGE} changes, not {limit}")
+    newest = news.last(db)
     if since is None:
-        return _first_blobs(db, _Token(news.last(db), 0), limit)
+        return _first_blobs(db, _Token(newest, newest, 0), limit)
     token = _parsed(since)
-    if not news.is_known(db, token.position):
+    if not (news.is_known(db, token.position) and news.is_known(db, token.newest)):
         raise TokenExpired("this cache cannot tell any more what has changed since")
+    token = replace(token, newest=newest)
     if token.listed_to:
         return _first_blobs(db, token, limit)
     return _later_changes(db, token, limit)
@@ -55,8 +60,8 @@ def _parsed(since: str) -> _Token:
     found = _TOKEN.fullmatch(since)
     if found is None:
         raise TokenExpired("this is no token of a list of changes")
-    no, mark, listed_to = (int(part, 16) for part in found.groups())
-    return _Token(Position(no, mark), listed_to)
+    no, mark, newest, newest_mark, listed_to = (int(part, 16) for part in found.groups())
+    return _Token(Position(no, mark), Position(newest, newest_mark), listed_to)
 
 
 def _first_blobs(db: Database, token: _Token, limit: int) -> ChangePage:
@@ -66,8 +71,8 @@ def _first_blobs(db: Database, token: _Token, limit: int) -> ChangePage:
     )
     numbers = [row[0] for row in rows[:limit]]
     has_more = len(rows) > limit
-    token = _Token(token.position, numbers[-1] if has_more else 0)
-    has_more = has_more or news.last(db) != token.position
+    token = replace(token, listed_to=numbers[-1] if has_more else 0)
+    has_more = has_more or token.newest != token.position
     return ChangePage(_changes(db, numbers), str(token), has_more)
 
 
@@ -78,7 +83,7 @@ def _later_changes(db: Database, token: _Token, limit: int) -> ChangePage:
     )
     page = rows[:limit]
     if page:
-        token = _Token(Position(*page[-1][:2]), 0)
+        token = replace(token, position=Position(*page[-1][:2]))
     # Each once, where it has changed last.
     numbers = list(dict.fromkeys(row[2] for row in reversed(page)))[::-1]
     return ChangePage(_changes(db, numbers), str(token), len(rows) > limit)

@@ -184,7 +184,32 @@ async def test_the_token_of_a_future_that_was_undone_is_expired(world: World) ->
         assert len((await vault.changes(before)).changes) == 5
 
 
-@pytest.mark.parametrize("token", ["", "1.0.0", "2.0.0.0", "1.x.0.0", "1.0.0.0 ", "1.-1.0.0", "1.1.0.0", "ö"])
+@pytest.mark.parametrize("is_beginning", [True, False])
+async def test_a_page_that_showed_a_future_that_was_undone_expires_its_token(
+    world: World, is_beginning: bool
+) -> None:
+    """Its token is of what the copy knows, but the page told how a blob looked after the copy was made."""
+    async with world.open("a") as vault:
+        start = (await vault.changes()).token
+    await world.put("a", x=b"one")
+    await world.put("a", y=b"one")
+    world.clone("a", "backup")
+    await world.put("a", x=b"another")
+    async with world.open("a") as vault:
+        page = await vault.changes(None if is_beginning else start, limit=1)
+        [change] = page.changes
+        assert page.more and change.id == "x" and change.blob is not None and change.blob.size == 7
+    shutil.rmtree(world.folder / "a")
+    world.clone("backup", "a")
+    async with world.open("a") as vault:
+        with pytest.raises(TokenExpired):
+            await vault.changes(page.token)
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["", "1.0.0.0.0", "2.0.0.0.0.0", "1.x.0.0.0.0", "1.0.0.0.0.0 ", "1.-1.0.0.0.0", "1.1.0.0.0.0", "ö"],
+)
 async def test_what_is_no_token_is_expired(world: World, token: str) -> None:
     async with world.open("a") as vault:
         with pytest.raises(TokenExpired) as caught:
