@@ -9,7 +9,7 @@ from syncagent.cli.direct import open_cache
 from syncagent.cli.running import run_on_vault
 from syncagent.cli.session import Session, takes_session
 from syncagent.cli.target import parse_blob
-from syncagent.cli.text import counted, escaped, from_argument, one_line, time_text
+from syncagent.cli.text import counted, escaped, from_argument, one_line, time_text, time_value
 from syncagent.model import SyncStatus
 from syncagent.names import check_namespace
 from syncagent.reports import Explanation
@@ -76,7 +76,7 @@ def _document(found: Explanation) -> dict[str, object]:
         "deleted": found.deleted,
         "retries": found.retries,
         "cause": found.cause,
-        "next_attempt": None if found.next_attempt is None else time_text(found.next_attempt),
+        "next_attempt": time_value(found.next_attempt),
         "unblock": found.unblock,
     }
 

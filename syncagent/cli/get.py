@@ -1,5 +1,6 @@
 """`syncagent get`: a blob to standard output or into a file."""
 
+import datetime
 from pathlib import Path
 
 import anyio.to_thread
@@ -10,8 +11,8 @@ from syncagent.cli.output import Output
 from syncagent.cli.running import run_on_vault
 from syncagent.cli.session import Session, takes_session
 from syncagent.cli.target import Target, parse_blob
-from syncagent.cli.text import escaped, from_argument, size_text
-from syncagent.cli.versions import metadata_document
+from syncagent.cli.text import escaped, from_argument, size_text, time_value
+from syncagent.cli.versions import expiry_of, metadata_document
 from syncagent.model import Version
 from syncagent.vault import Vault
 
@@ -41,7 +42,7 @@ def get(session: Session, target: str, file: str | None, force: bool, version: s
         return
     out = OutFile(Path(file), may_replace=force)
     out.check()
-    got = run_on_vault(session, lambda vault: _to_file(vault, where, wanted, out))
+    got, expires_at = run_on_vault(session, lambda vault: _to_file(vault, where, wanted, out))
     if session.output.is_json:
         session.output.document(
             {
@@ -50,18 +51,21 @@ def get(session: Session, target: str, file: str | None, force: bool, version: s
                 "size": got.size,
                 "version": str(got),
                 "metadata": metadata_document(got.metadata),
+                "expires_at": time_value(expires_at),
                 "file": file,
             }
         )
     session.output.line(f"got {where.namespace}/{escaped(where.blob_id)} ({size_text(got.size)})")
 
 
-async def _to_file(vault: Vault, where: Target, version: str | None, out: OutFile) -> Version:
+async def _to_file(
+    vault: Vault, where: Target, version: str | None, out: OutFile
+) -> tuple[Version, datetime.datetime | None]:
     async with vault.namespace(where.namespace).open(where.blob_id, version=version) as reader:
         with out.written() as file:
             async for chunk in reader:
                 await anyio.to_thread.run_sync(file.write, chunk)
-        return reader.version
+        return reader.version, await expiry_of(vault, where)
 
 
 async def _to_stdout(vault: Vault, where: Target, version: str | None, output: Output) -> None:

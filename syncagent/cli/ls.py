@@ -13,7 +13,7 @@ from syncagent.cli.direct import open_cache
 from syncagent.cli.session import Session, takes_session
 from syncagent.cli.status import counts_document, counts_text
 from syncagent.cli.target import parse_listing
-from syncagent.cli.text import counted, escaped, size_text, time_text
+from syncagent.cli.text import counted, escaped, size_text, time_text, time_value
 from syncagent.errors import SyncAgentError
 from syncagent.model import SyncStatus
 from syncagent.reports import NamespaceStatus
@@ -172,6 +172,7 @@ def _document(blob: BlobInfo) -> dict[str, object]:
         "created_at": time_text(blob.created_at),
         "changed_at": time_text(blob.changed_at),
         "conflict": blob.conflict,
+        "expires_at": time_value(blob.expires_at),
     }
 
 

@@ -33,6 +33,7 @@ COMMANDS = {
     "ls": Lazy("syncagent.cli.ls:ls", "List namespaces or the blobs of one."),
     "rm": Lazy("syncagent.cli.rm:rm", "Delete blobs, here and with the next syncs everywhere."),
     "flags": Lazy("syncagent.cli.flags:flags", "Show and change the flags of a blob."),
+    "expire": Lazy("syncagent.cli.expire:expire", "Show and say when a blob is to be gone."),
     "history": Lazy("syncagent.cli.versions:history", "List the versions of a blob."),
     "tag": Lazy("syncagent.cli.versions:tag", "Put a name on a version of a blob."),
     "conflicts": Lazy("syncagent.cli.conflicts:conflicts", "List blobs that two devices have put at once."),

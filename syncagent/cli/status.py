@@ -8,7 +8,7 @@ import click
 
 from syncagent.cli.direct import open_cache
 from syncagent.cli.session import Session, takes_session
-from syncagent.cli.text import age_text, counted, escaped, time_text, without_password
+from syncagent.cli.text import age_text, counted, escaped, time_text, time_value, without_password
 from syncagent.model import SyncStatus
 from syncagent.reports import Alarm, VaultStatus
 
@@ -76,8 +76,8 @@ def _document(vault: str, found: VaultStatus) -> dict[str, object]:
         },
         "pending_changes": found.pending_changes,
         "conflicts": found.conflicts,
-        "last_sync": None if found.last_sync is None else time_text(found.last_sync),
-        "next_attempt": None if found.next_attempt is None else time_text(found.next_attempt),
+        "last_sync": time_value(found.last_sync),
+        "next_attempt": time_value(found.next_attempt),
         "state": found.state.name.lower(),
         "reasons": list(found.reasons),
         "todo": found.todo,

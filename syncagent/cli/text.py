@@ -58,6 +58,11 @@ def time_text(moment: datetime.datetime) -> str:
     return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def time_value(moment: datetime.datetime | None) -> str | None:
+    """The same for JSON, where there may be none."""
+    return None if moment is None else time_text(moment)
+
+
 def from_argument(text: str) -> str:
     """An argument or variable as UTF-8 where the locale could not decode it (`LC_ALL=C` without coercion)."""
     try:

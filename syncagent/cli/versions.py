@@ -1,12 +1,15 @@
 """`syncagent history` and `tag`: the versions of a blob."""
 
+import datetime
+
 import click
 
 from syncagent.answers import VersionInfo
 from syncagent.cli.running import run_on_vault
 from syncagent.cli.session import Session, takes_session
 from syncagent.cli.target import Target, parse_blob
-from syncagent.cli.text import escaped, from_argument, size_text, time_text
+from syncagent.cli.text import escaped, from_argument, size_text, time_text, time_value
+from syncagent.errors import BlobNotFound
 from syncagent.model import Metadata
 from syncagent.vault import Vault
 
@@ -27,10 +30,16 @@ def history(session: Session, target: str) -> None:
         syncagent get notes/hello --version ~1
     """
     where = parse_blob(target)
-    found = run_on_vault(session, lambda vault: _versions(vault, where))
+    found, expires_at = run_on_vault(session, lambda vault: _history(vault, where))
     if session.output.is_json:
-        documents = [version_document(one) for one in found]
-        session.output.document({"namespace": where.namespace, "id": where.blob_id, "versions": documents})
+        session.output.document(
+            {
+                "namespace": where.namespace,
+                "id": where.blob_id,
+                "expires_at": time_value(expires_at),
+                "versions": [version_document(one) for one in found],
+            }
+        )
         return
     for one in found:
         session.output.result(version_line(one))
@@ -90,6 +99,18 @@ def version_document(one: VersionInfo) -> dict[str, object]:
 def metadata_document(metadata: Metadata) -> dict[str, object]:
     """Metadata in JSON: bytes are hex."""
     return {key: value.hex() if isinstance(value, bytes) else value for key, value in metadata.items()}
+
+
+async def expiry_of(vault: Vault, where: Target) -> datetime.datetime | None:
+    """When a blob is to be gone. None is never, and where it is gone."""
+    try:
+        return (await vault.namespace(where.namespace).stat(where.blob_id)).expires_at
+    except BlobNotFound:
+        return None
+
+
+async def _history(vault: Vault, where: Target) -> tuple[list[VersionInfo], datetime.datetime | None]:
+    return await _versions(vault, where), await expiry_of(vault, where)
 
 
 async def _versions(vault: Vault, where: Target) -> list[VersionInfo]:

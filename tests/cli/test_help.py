@@ -15,6 +15,7 @@ LISTED = [
     "ls",
     "rm",
     "flags",
+    "expire",
     "history",
     "tag",
     "conflicts",

@@ -127,6 +127,36 @@ def test_a_blob_with_a_time(shell: Shell) -> None:
     assert shell("put", "notes/", ".", "-r", "--expires", "1d").code == 2
 
 
+def test_a_time_is_shown_and_only_put_off_unless_forced(shell: Shell, other: Shell) -> None:
+    shell("put", "notes/x", "-", stdin=b"x").ok()
+    assert shell("expire", "notes/x").ok().out == "never\n"
+    assert shell("expire", "notes/x", "--at", "2990-12-31T12:00+01:00").ok().out == "2990-12-31T11:00:00Z\n"
+    sooner = shell("expire", "notes/x", "--at", "2w")
+    assert "--force makes it sooner" in sooner.failed(1) and sooner.out == "2990-12-31T11:00:00Z\n"
+    when = {"expires_at": "2990-12-31T11:00:00Z"}
+    assert shell("expire", "notes/x", "--json").ok().document == {"namespace": "notes", "id": "x", **when}
+    assert when.items() <= shell("ls", "notes", "--json").ok().document["blobs"][0].items()
+    assert when.items() <= shell("history", "notes/x", "--json").ok().document.items()
+    file = str(shell.home / "out")
+    assert when.items() <= shell("get", "notes/x", "-o", file, "--json").ok().document.items()
+    shell("expire", "notes/x", "--at", "2980-01-01T00:00Z", "--force").ok()
+    assert shell("expire", "notes/x", "--never").ok().out == "never\n"
+    assert "--force makes it sooner" in shell("expire", "notes/x", "--at", "2w").failed(1)
+    shell("sync").ok()
+    other("sync").ok()
+    assert other("expire", "notes/x", "--json").ok().document["expires_at"] is None
+    assert "past" in shell("expire", "notes/x", "--at", "2001-01-01T00:00Z").failed(2)
+    shell("expire", "notes/x", "--at", "2001-01-01T00:00Z", "--force").ok()
+    assert shell("get", "notes/x").code == 1
+    assert shell("history", "notes/x", "--json").ok().document["expires_at"] is None
+    assert "not on this device" in shell("expire", "notes/x").failed(1)
+    shell("expire", "notes/x", "--never").ok()
+    assert shell("get", "notes/x").ok().out == "x"
+    assert "not on this device" in shell("expire", "notes/never", "--at", "1d").failed(1)
+    for bad in (["--at", "1d", "--never"], ["--force"], ["--at", "soon"]):
+        shell("expire", "notes/x", *bad).failed(2)
+
+
 @pytest.mark.parametrize(
     ("text", "hours"), [("30m", 0.5), ("12h", 12), ("7d", 168), ("2w", 336), ("1970-01-02T01:00+01:00", 24)]
 )
