@@ -8,10 +8,10 @@ import msgspec
 from syncagent.cache import facts, journals, meta, outbox
 from syncagent.cache.db import Database
 from syncagent.engine.context import Context
+from syncagent.engine.stamps import next_register_hlc
 from syncagent.errors import ConfigError
 from syncagent.journal.batch import decode_change, encode_change
 from syncagent.journal.changes import MAX_DEVICE_NAME_BYTES, DeviceChange
-from syncagent.journal.clock import tick
 from syncagent.model import DeviceId
 from syncagent.reports import DeviceInfo
 
@@ -73,7 +73,7 @@ def _change(
     device = DeviceId(bytes.fromhex(info.id))
     row = facts.find_register(db, "device", device)
     known = None if row is None else decode_change(row.change)
-    hlc = tick(meta.hlc(db), now_ms)
+    hlc = next_register_hlc(db, "device", device, now_ms)
     if isinstance(known, DeviceChange):
         change = msgspec.structs.replace(
             known, name=name if name is not None else known.name, retired=retired or known.retired, hlc=hlc
@@ -86,7 +86,6 @@ def _change(
     packed = encode_change(change)
     facts.set_register(db, "device", device, change=packed, hlc=hlc, device=meta.device_id(db))
     outbox.enqueue_change(db, packed, priority=1)
-    meta.put(db, meta.HLC, hlc)
     return _info(device, change, meta.device_id(db), info.batches)
 
 

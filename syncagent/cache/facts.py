@@ -19,6 +19,7 @@ class RegisterRow:
 
     change: bytes
     device: DeviceId
+    hlc: Hlc
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +73,14 @@ def set_expires_at(db: Database, blob: int, at: int | None) -> None:
 
 def find_register(db: Database, kind: str, key: bytes) -> RegisterRow | None:
     """What stands for a key of a last-writer-wins kind."""
-    row = db.one("SELECT change, device FROM register WHERE kind = ? AND key = ?", (kind, key))
-    return None if row is None else RegisterRow(row[0], DeviceId(row[1]))
+    row = db.one("SELECT change, device, hlc FROM register WHERE kind = ? AND key = ?", (kind, key))
+    return None if row is None else RegisterRow(row[0], DeviceId(row[1]), Hlc(row[2]))
 
 
 def registers(db: Database, kind: str) -> list[RegisterRow]:
     """Everything that stands for a kind, by key."""
-    rows = db.all("SELECT change, device FROM register WHERE kind = ? ORDER BY key", (kind,))
-    return [RegisterRow(row[0], DeviceId(row[1])) for row in rows]
+    rows = db.all("SELECT change, device, hlc FROM register WHERE kind = ? ORDER BY key", (kind,))
+    return [RegisterRow(row[0], DeviceId(row[1]), Hlc(row[2])) for row in rows]
 
 
 TAGS_OF_VERSION = "kind = 'tag' AND key > version.id AND key < CAST(version.id || x'ff' AS BLOB)"

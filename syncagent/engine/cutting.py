@@ -19,6 +19,7 @@ from syncagent.crypto.sealed import seal_object
 from syncagent.engine.apply import alarm
 from syncagent.engine.backoff import GIVEN_UP_S
 from syncagent.engine.heads import fold_pair
+from syncagent.engine.stamps import next_hlc
 from syncagent.errors import CacheDamaged, LimitExceeded, OpenError, TooNew
 from syncagent.journal.batch import cut, decode_change, encode_batch, encode_change, version_change
 from syncagent.journal.chain import chain_next, chain_start
@@ -31,7 +32,6 @@ from syncagent.journal.changes import (
     FlagsChange,
     Head,
 )
-from syncagent.journal.clock import tick
 from syncagent.model import DeviceId, PackRecord
 
 ACKNOWLEDGE_MS = 24 * 3600 * 1000
@@ -110,7 +110,7 @@ def cut_batch(
     next_ = after if packs or taken.is_group else taken.next
     if not taken.rows and not packs and not _owes_acknowledgement(db, author):
         return Cut(None, taken.damaged, next_)
-    hlc = tick(meta.hlc(db), author.now_ms)
+    hlc = next_hlc(db, author.now_ms)
     chain_before = _chain_before(db, device, seq)
     heads = {
         other: Head(head_seq, chain) for other, head_seq, chain in journals.unannounced_heads(db, device)
@@ -119,7 +119,6 @@ def cut_batch(
     sealed = seal_object(author.keys, names.batch_object(device, seq), payload)
     digest = hashlib.sha256(sealed).digest()
     chain = chain_next(chain_before, digest)
-    meta.put(db, meta.HLC, hlc)
     ownbatches.store_batch(db, seq=seq, sealed=sealed, object_sha256=digest, chain=chain, rows=taken.rows)
     journals.announce_heads(db, device)
     return Cut(OwnBatch(device, seq, sealed, chain), taken.damaged, next_, taken.left)

@@ -21,10 +21,10 @@ from syncagent.crypto.sealed import open_object
 from syncagent.engine.apply import alarm
 from syncagent.engine.context import Context
 from syncagent.engine.publish import OutboxDamaged, ProfileCopied
+from syncagent.engine.stamps import next_hlc
 from syncagent.errors import BadResponse, CacheDamaged, ObjectNotFound, RemoteForked
 from syncagent.journal.batch import decode_batch, decode_change, encode_change
 from syncagent.journal.changes import Change, DeviceChange, VersionChange
-from syncagent.journal.clock import tick
 from syncagent.model import DeviceId
 from syncagent.remote.base import Remote
 from syncagent.reports import Alarm
@@ -96,12 +96,11 @@ def _switch(
         outbox.enqueue_change(db, encode_change(change))
     db.execute("UPDATE version SET device_no = ? WHERE device_no = ? AND seq = 0", (new_no, old_no))
     journals.become(db, old=old_no, seq=common, chain=chain)
-    hlc = tick(meta.hlc(db), now_ms)
+    hlc = next_hlc(db, now_ms)
     name = meta.find_text(db, meta.DEVICE_NAME) or "device"
     device = encode_change(DeviceChange(new, name, platform.system() or "unknown", old, False, hlc))
     facts.set_register(db, "device", new, change=device, hlc=hlc, device=new)
     outbox.enqueue_change(db, device, priority=1)
-    meta.put(db, meta.HLC, hlc)
     meta.put(db, meta.DEVICE_ID, new)
     meta.put(db, meta.JOINED_AT, now_ms)
     for key in (meta.IS_COPIED, meta.LAST_PUBLISHED_AT):

@@ -19,7 +19,8 @@ from syncagent.crypto.chunk import content_digest
 from syncagent.crypto.keys import VAULT_SCOPE, VaultKeys
 from syncagent.engine import marks
 from syncagent.engine.heads import add_version, fold_pair, is_local_only
-from syncagent.engine.marks import Marked, next_hlc
+from syncagent.engine.marks import Marked
+from syncagent.engine.stamps import next_hlc
 from syncagent.engine.storing import NewContent, random_scope, store_content
 from syncagent.errors import (
     BlobExists,

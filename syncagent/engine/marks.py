@@ -14,13 +14,13 @@ from syncagent.cache import blobs, facts, meta, outbox
 from syncagent.cache.chunks import batched
 from syncagent.cache.db import Database
 from syncagent.engine.heads import is_local_only
+from syncagent.engine.stamps import next_hlc
 from syncagent.errors import BlobNotFound, LimitExceeded, SyncAgentError
 from syncagent.journal import merge
 from syncagent.journal.batch import decode_change, encode_change
 from syncagent.journal.changes import Change, ExpiresChange, FlagsChange, TagChange
-from syncagent.journal.clock import tick
 from syncagent.journal.merge import Expiry
-from syncagent.model import GroupId, Hlc
+from syncagent.model import GroupId
 
 MAX_FLAGS = 1000
 """Of one blob. A mail has some ten; more than this is a use for which metadata or a blob is made."""
@@ -46,13 +46,6 @@ class FlagsStep:
     add: frozenset[str] = frozenset()
     remove: frozenset[str] = frozenset()
     only: frozenset[str] | None = None
-
-
-def next_hlc(db: Database, now_ms: int) -> Hlc:
-    """The clock value of a change that is made now."""
-    value = tick(meta.hlc(db), now_ms)
-    meta.put(db, meta.HLC, value)
-    return value
 
 
 def find_live(db: Database, namespace: str, blob_id: str, now_ms: int) -> Marked:
@@ -122,7 +115,9 @@ def set_expiry(
 ) -> None:
     """Let a blob expire at a time (Unix ms, or `NEVER`), if that is later than it would, or forced."""
     device = meta.device_id(db)
-    change = ExpiresChange(blob.namespace, blob.blob_id, at, forced, next_hlc(db, now_ms))
+    standing = max((row.hlc for row in facts.expiries(db, blob.no)), default=0)
+    hlc = next_hlc(db, now_ms, replaces=standing)
+    change = ExpiresChange(blob.namespace, blob.blob_id, at, forced, hlc)
     add_expiry(db, blob.no, change, blobs.device_no(db, device))
     if not blob.stays_local:
         outbox.enqueue_change(db, encode_change(change), group=group)

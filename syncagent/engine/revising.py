@@ -10,7 +10,7 @@ from syncagent.engine import history, local
 from syncagent.engine.heads import is_local_only
 from syncagent.engine.history import Name
 from syncagent.engine.local import Resolution
-from syncagent.engine.marks import next_hlc
+from syncagent.engine.stamps import next_hlc
 from syncagent.errors import BlobNotFound, VersionConflict, VersionNotFound
 from syncagent.model import GroupId, Metadata, SyncStatus, Version
 

@@ -16,11 +16,11 @@ from syncagent import files, names
 from syncagent.cache import facts, meta, outbox
 from syncagent.cache.db import Database
 from syncagent.engine.context import Context
+from syncagent.engine.stamps import next_register_hlc
 from syncagent.engine.trouble import FailsAlone, Trouble
 from syncagent.errors import Forbidden, ObjectError, SyncAgentError
 from syncagent.journal.batch import decode_change, encode_change
 from syncagent.journal.changes import SlotsChange
-from syncagent.journal.clock import tick
 from syncagent.model import SlotId
 from syncagent.remote.base import Remote
 
@@ -40,11 +40,10 @@ def listed_slots(db: Database) -> Mapping[SlotId, bytes] | None:
 def list_slots(db: Database, slots: Mapping[SlotId, bytes], *, now_ms: int) -> None:
     """Let these slots be the ones in force, here and with the next batch for everyone."""
     dropped = set(listed_slots(db) or {}) - set(slots)
-    hlc = tick(meta.hlc(db), now_ms)
+    hlc = next_register_hlc(db, "slots", SLOTS_KEY, now_ms)
     change = encode_change(SlotsChange(dict(slots), hlc))
     outbox.enqueue_change(db, change, priority=1)
     facts.set_register(db, "slots", SLOTS_KEY, change=change, hlc=hlc, device=meta.device_id(db))
-    meta.put(db, meta.HLC, hlc)
     left = meta.find_text(db, meta.DROPPED_SLOTS) or ""
     meta.put(db, meta.DROPPED_SLOTS, left + "".join(slot.hex() for slot in sorted(dropped)))
 

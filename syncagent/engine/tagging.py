@@ -6,7 +6,7 @@ from syncagent.engine import history
 from syncagent.engine.apply import merge_register
 from syncagent.engine.heads import is_local_only
 from syncagent.engine.history import Name
-from syncagent.engine.marks import next_hlc
+from syncagent.engine.stamps import next_register_hlc
 from syncagent.errors import ConfigError, InvalidName
 from syncagent.journal.batch import encode_change
 from syncagent.journal.changes import MAX_TAG_NAME_BYTES, TagChange
@@ -39,7 +39,7 @@ def record_tag(db: Database, name: Name, version: str, tag: str, *, is_on: bool,
             todo="put it again with local_only=False",
         )
     version_id = blobs.version_id(db, number)
-    change = TagChange(version_id, tag, is_on, next_hlc(db, now_ms))
-    device = meta.device_id(db)
-    merge_register(db, "tag", version_id + tag.encode(), Register(change, device))
+    key = version_id + tag.encode()
+    change = TagChange(version_id, tag, is_on, next_register_hlc(db, "tag", key, now_ms))
+    merge_register(db, "tag", key, Register(change, meta.device_id(db)))
     outbox.enqueue_change(db, encode_change(change))

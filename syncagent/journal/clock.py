@@ -13,6 +13,8 @@ MAX_AHEAD_MS = 24 * 60 * 60 * 1000
 """Beyond this an hlc is taken for the work of a broken clock: more than any time zone mistake explains."""
 MAX_MS = (1 << 47) - 1
 """The last millisecond of the format: an hlc is a positive signed 64-bit integer."""
+LAST = (1 << 63) - 1
+"""The last hlc. Nothing comes after it: of two, ids and bytes decide."""
 
 
 def tick(last: Hlc, now_ms: int) -> Hlc:
@@ -24,6 +26,11 @@ def tick(last: Hlc, now_ms: int) -> Hlc:
     if is_far_ahead(last, now_ms):
         return now
     return Hlc(max(last + 1, now))
+
+
+def later_than(hlc: Hlc, replaced: int) -> Hlc:
+    """An hlc, or the first after that of what the change replaces, where a clock far ahead has stamped it."""
+    return Hlc(min(max(hlc, replaced + 1), LAST))
 
 
 def observe(local: Hlc, seen: Hlc, now_ms: int) -> Hlc:

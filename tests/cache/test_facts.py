@@ -67,8 +67,10 @@ def test_a_register_holds_what_stands(db: Database) -> None:
     facts.set_register(db, "tag", b"k", change=b"second", hlc=2, device=TWO)
     facts.set_register(db, "tag", b"a", change=b"other", hlc=1, device=ONE)
     facts.set_register(db, "device", b"k", change=b"device", hlc=1, device=ONE)
-    assert facts.find_register(db, "tag", b"k") == RegisterRow(b"second", TWO)
-    assert facts.registers(db, "tag") == [RegisterRow(b"other", ONE), RegisterRow(b"second", TWO)]
+    assert facts.registers(db, "tag") == [
+        RegisterRow(b"other", ONE, Hlc(1)),
+        RegisterRow(b"second", TWO, Hlc(2)),
+    ]
     assert facts.registers(db, "nothing") == []
 
 

@@ -1,9 +1,13 @@
 """A clock set back a year or forward ten: nothing is lost, nothing waits for ever, edits still win."""
 
+import datetime
+
 import pytest
 
 from syncagent import names
-from syncagent.errors import ObjectRefused, Unreachable
+from syncagent.cache.profile import Credential, Profile, unlock_profile
+from syncagent.crypto.keyslot import FLOOR_KDF
+from syncagent.errors import ObjectRefused, Unreachable, WrongPassphrase
 from tests.engine.test_rollback import contents
 from tests.engine.world import NOON, Fails, World, listed, statuses
 
@@ -76,3 +80,73 @@ async def test_a_device_that_published_under_a_clock_ahead_goes_on_saying_what_i
     assert len(world.names(names.JOURNAL)) == before + 1
     await world.sync("b")
     assert len(world.names(names.JOURNAL)) == before + 1
+
+
+async def everywhere(world: World) -> None:
+    for name in ("a", "b", "a"):
+        await world.sync(name)
+
+
+async def test_what_a_clock_ahead_has_said_beside_a_version_can_be_unsaid(world: World) -> None:
+    """Tags, lifetimes and names go by the clock, so what replaces one that was ahead must come after it."""
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.put("x", b"one")
+        world.clock.now += YEAR_S
+        await notes.tag("x", "~0", "good")
+        await notes.set_expiry("x", None, force=True)
+        await vault.rename_device(vault.device_id, "from the future")
+    world.clock.now = NOON + 60
+    await everywhere(world)
+    soon = datetime.datetime.fromtimestamp(NOON + 3600, datetime.UTC)
+    async with world.open("b") as vault:
+        notes = vault.namespace("notes")
+        [named] = [one for one in await vault.devices() if one.name == "from the future"]
+        assert (await vault.rename_device(named.id, "laptop")).name == "laptop"
+        await notes.untag("x", "~0", "good")
+        assert await notes.set_expiry("x", soon, force=True) == soon
+        later = soon + datetime.timedelta(hours=1)
+        assert await notes.set_expiry("x", later) == later, "put off from there"
+    await everywhere(world)
+    for name in ("a", "b"):
+        async with world.open(name) as vault:
+            assert "laptop" in [one.name for one in await vault.devices()]
+            [version] = await vault.namespace("notes").history("x")
+            assert version.tags == ()
+            assert (await vault.namespace("notes").stat("x")).expires_at == later
+
+
+async def test_a_blob_that_a_clock_ahead_let_expire_can_be_made_anew(world: World) -> None:
+    async with world.open("a") as vault:
+        await vault.namespace("notes").put("x", b"one")
+        world.clock.now += YEAR_S
+        at = datetime.datetime.fromtimestamp(NOON, datetime.UTC)
+        await vault.namespace("notes").set_expiry("x", at, force=True)
+    world.clock.now = NOON + 60
+    await everywhere(world)
+    async with world.open("b") as vault:
+        await vault.namespace("notes").put("x", b"two")
+        assert (await vault.namespace("notes").get("x")).data == b"two"
+    await everywhere(world)
+    async with world.open("a") as vault:
+        assert (await vault.namespace("notes").get("x")).data == b"two"
+
+
+async def test_a_passphrase_replaced_under_a_clock_ahead_can_be_replaced_again(world: World) -> None:
+    async with world.open("a") as vault:
+        world.clock.now += YEAR_S
+        await vault.change_passphrase("from the future", kdf=FLOOR_KDF)
+        await vault.sync()
+    world.clock.now = NOON + 60
+    await everywhere(world)
+    async with world.open("b") as vault:
+        await vault.change_passphrase("battery staple", kdf=FLOOR_KDF)
+        await vault.sync()
+    await everywhere(world)
+    for name in ("a", "b"):
+        profile = Profile(world.folder / name)
+        unlock_profile(profile, Credential.of(passphrase="battery staple", recovery_code=None)).close()
+        with pytest.raises(WrongPassphrase):
+            unlock_profile(profile, Credential.of(passphrase="from the future", recovery_code=None))
+    at_remote = {name.removeprefix("keys/") for name in world.names(names.KEYS)}
+    assert {path.name for path in Profile(world.folder / "a").keys.iterdir()} == at_remote

@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncagent.journal.clock import MAX_AHEAD_MS, MAX_MS, at_ms, hlc_ms, is_far_ahead, observe, tick
+from syncagent.journal.clock import (
+    LAST,
+    MAX_AHEAD_MS,
+    MAX_MS,
+    at_ms,
+    hlc_ms,
+    is_far_ahead,
+    later_than,
+    observe,
+    tick,
+)
 from syncagent.model import Hlc
 
 NOW = 1_700_000_000_000
@@ -59,3 +69,10 @@ def test_a_tick_comes_after_all_that_was_seen(local: Hlc, seen: Hlc) -> None:
 def test_far_ahead_is_told_by_the_millisecond() -> None:
     assert not is_far_ahead(Hlc(at_ms(NOW + DAY) + 0xFFFF), NOW)
     assert is_far_ahead(at_ms(NOW + DAY + 1), NOW)
+
+
+def test_a_change_comes_after_what_it_replaces_however_far_ahead_that_is() -> None:
+    far = (NOW + 365 * DAY) << 16
+    assert later_than(Hlc(NOW << 16), far) == far + 1
+    assert later_than(Hlc(NOW << 16), (NOW << 16) - 1) == NOW << 16
+    assert later_than(Hlc(NOW << 16), LAST) == LAST, "then ids and bytes decide"
