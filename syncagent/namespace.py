@@ -382,8 +382,9 @@ class Namespace:
 
         Args:
             fetch: `eager` fetches all content, `pinned` too and lets none be evicted; `on-demand` fetches
-                what is read, prefetched or pinned. What was known before follows: what still waits to be
-                fetched is not wanted any more, or what is elsewhere is wanted; what is here stays.
+                what is read, prefetched or pinned, and new versions of what was read here within 30 days
+                and is still here. What was known before follows: what still waits to be fetched is not
+                wanted any more, or what is elsewhere is wanted; what is here stays.
             dedup: among which blobs equal content is stored once: `namespace`, `vault` or `none`, for
                 what strangers write. Of new blobs; the others stay as they are.
             history: how many versions to keep, 0 for all. It is kept for retention, which does not act yet.

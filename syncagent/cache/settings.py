@@ -15,6 +15,15 @@ from syncagent.model import Dedup, FetchPolicy, NamespaceSettings, SyncStatus
 
 ROWS_AT_ONCE = 250
 """Rows looked at in one transaction when a policy has changed: some 5 ms if all of them change."""
+LATELY_MS = 30 * 24 * 3600 * 1000
+"""What is read once a month is still in use."""
+
+_IS_KEPT = (
+    "(pinned OR (NOT blob.deleted"  # noqa: S608 - a number
+    f" AND blob.status <> {SyncStatus.REMOTE_ONLY.value}"  # given up, or read without being kept
+    " AND EXISTS (SELECT 1 FROM access WHERE blob_no = blob.no AND read_at > ?)))"
+)
+"""SQL: of a row of `blob`, content is wanted whatever the policy: pinned, or here and read since a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +57,22 @@ def set_local_only(db: Database, namespace_no: int, *, local_only: bool) -> None
     db.execute("UPDATE namespace SET local_only = ? WHERE no = ?", (local_only, namespace_no))
 
 
-def wants(db: Database, name: str, blob_id: str | None = None) -> bool:
-    """Whether the content of a blob's new version is to be fetched; without an id, of one not known yet."""
+def wants_new(db: Database, name: str) -> bool:
+    """Whether the content of a blob that is not known yet is to be fetched."""
     fetch = db.scalar("SELECT fetch FROM namespace WHERE name = ?", (name,))
-    if fetch != FetchPolicy.ON_DEMAND.value:
+    return bool(fetch != FetchPolicy.ON_DEMAND.value)
+
+
+def wants(db: Database, name: str, blob_id: str, *, now_ms: int) -> bool:
+    """Whether the content of a blob's new version, which is not stored yet, is to be fetched."""
+    if wants_new(db, name):
         return True
-    pinned = db.scalar(
-        "SELECT pinned FROM blob JOIN namespace ON namespace.no = namespace_no WHERE name = ? AND id = ?",
-        (name, blob_id),
+    found = db.scalar(
+        "SELECT 1 FROM blob JOIN namespace ON namespace.no = namespace_no"  # noqa: S608 - fixed text
+        f" WHERE name = ? AND id = ? AND {_IS_KEPT}",
+        (name, blob_id, now_ms - LATELY_MS),
     )
-    return bool(pinned)
+    return found is not None
 
 
 def kept_apart(db: Database) -> set[str]:
@@ -85,17 +100,18 @@ def unsettled(db: Database) -> list[Unsettled]:
     return [Unsettled(no, FetchPolicy(fetch)) for no, fetch in rows]
 
 
-def settle_some(db: Database, wanted: Unsettled, after: int) -> int | None:
+def settle_some(db: Database, wanted: Unsettled, after: int, *, now_ms: int) -> int | None:
     """Apply a policy to some versions behind this number; up to which one, None when it is applied to all."""
     number = wanted.namespace_no
+    parameters: tuple[int, ...]
     if db.scalar("SELECT fetch FROM namespace WHERE no = ?", (number,)) != wanted.fetch.value:
         return None  # it has changed again
     if wanted.fetch is FetchPolicy.ON_DEMAND:
         table, event = "(SELECT version_no AS no FROM download)", Event.UNWANTED
-        condition = "NOT pinned"
+        condition, parameters = f"NOT {_IS_KEPT}", (now_ms - LATELY_MS,)
     else:
         table, event = "(SELECT no FROM version)", Event.WANTED
-        condition = f"version.status = {SyncStatus.REMOTE_ONLY.value}"
+        condition, parameters = f"version.status = {SyncStatus.REMOTE_ONLY.value}", ()
     last = db.scalar(
         f"SELECT max(no) FROM (SELECT no FROM {table} WHERE no > ? ORDER BY no LIMIT {ROWS_AT_ONCE})",  # noqa: S608 - fixed text
         (after,),
@@ -107,7 +123,7 @@ def settle_some(db: Database, wanted: Unsettled, after: int) -> int | None:
         f"SELECT version.no FROM {table} AS some JOIN version ON version.no = some.no"  # noqa: S608 - fixed text
         " JOIN blob ON blob.no = blob_no WHERE some.no > ? AND some.no <= ? AND namespace_no = ?"
         f" AND version.status IS NOT NULL AND {condition}",
-        (after, last, number),
+        (after, last, number, *parameters),
     )
     move(db, [row[0] for row in rows], event)
     return int(last)

@@ -63,7 +63,7 @@ def add_newcomers(db: Database, versions: Sequence[Version], *, device: int, seq
         groups[version.namespace, is_here].append(version)
     arrived = 0
     for (name, is_here), group in groups.items():
-        is_wanted = settings.wants(db, name)
+        is_wanted = settings.wants_new(db, name)
         arrival = Event.ARRIVED_WANTED if is_wanted else Event.ARRIVED_UNWANTED
         status = after(None, Event.ARRIVED_HERE if is_here else arrival)
         assert status is not None

@@ -150,6 +150,7 @@ async def _apply_window(
             result.alarms.append(alarm(failed[batch_id], names.batch_object(*batch_id)))
     heads = {b: i.batch.heads for b, i in opened.items() if b.seq < first_failed.get(b.device, b.seq + 1)}
     cursors = await ctx.cache.read(journals.cursors)
+    await ctx.reads.flush(ctx.cache)  # what was read is wanted when it changes
     for batch_id in apply_order(heads, cursors):
         if batch_id.device in stopped:
             continue

@@ -67,11 +67,14 @@ async def settle_policies(ctx: Context) -> None:
 
     Stopped anywhere, it is taken up by the next sync.
     """
-    for one in await ctx.cache.read(settings.unsettled):
+    unsettled = await ctx.cache.read(settings.unsettled)
+    if unsettled:
+        await ctx.reads.flush(ctx.cache)
+    for one in unsettled:
         after: int | None = 0
         while after is not None:
             after = await ctx.cache.write(
-                partial(settings.settle_some, wanted=one, after=after), background=True
+                partial(settings.settle_some, wanted=one, after=after, now_ms=ctx.now_ms()), background=True
             )
 
 

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from syncagent import Dedup, FetchPolicy, NamespaceSettings, SyncStatus
+from syncagent import Dedup, FetchPolicy, NamespaceSettings, PrefetchResult, SyncStatus
 from syncagent.cache import settings as rows_of_settings
 from syncagent.cache.chunks import ChunkSource
 from syncagent.crypto.keys import VAULT_SCOPE
@@ -152,13 +152,12 @@ async def test_on_demand_nothing_is_fetched_by_itself(world: World) -> None:
         assert report.fetched_bytes == 0
         assert await statuses(vault) == {"x": "REMOTE_ONLY", "big": "REMOTE_ONLY", "empty": "SYNCED"}
         assert await vault.namespace("notes").count(status=SyncStatus.REMOTE_ONLY) == 2
-        assert (await vault.namespace("notes").get("big")).data == BIG
-        assert (await statuses(vault))["big"] == "SYNCED"
-    await world.put("a", big=BIG + b"!")
-    await world.sync("a")
+        assert await vault.namespace("notes").prefetch(["x"]) == [PrefetchResult("x")]
+        assert (await statuses(vault))["x"] == "SYNCED"
+    await world.put_and_sync("a", x=b"2", big=BIG + b"!")
     async with world.open("b") as vault:
         assert (await vault.sync()).fetched_bytes == 0
-        assert (await statuses(vault))["big"] == "REMOTE_ONLY", "a new version is not fetched either"
+        assert (await statuses(vault))["x"] == "REMOTE_ONLY", "a new version is not fetched either"
 
 
 async def test_a_change_of_policy_is_followed_by_what_was_known_before(world: World) -> None:
