@@ -69,7 +69,7 @@ def _parsed(changes: tuple[str, ...]) -> dict[str, str]:
     for change in changes:
         name, equals, value = change.partition("=")
         if not equals or name not in _KNOWN or name in wanted:
-            raise click.UsageError(f"{change!r} is not one of {', '.join(_KNOWN)}, once, with =VALUE")
+            raise click.UsageError(f"{change!r} is no NAME=VALUE of {', '.join(_KNOWN)}, or comes twice")
         wanted[name] = value
     return wanted
 

@@ -96,8 +96,11 @@ async def _resolve(
     vault: Vault, where: Target, source: str | None, version: str | None, named: Sequence[str]
 ) -> Version:
     namespace = vault.namespace(where.namespace)
-    found = [one for one in await namespace.conflicts() if one.id == where.blob_id]
-    seen = found[0] if found else Conflict(where.namespace, where.blob_id, ())  # refused, with the reason
+    seen = next((one for one in await namespace.conflicts() if one.id == where.blob_id), None)
+    if seen is None:
+        await namespace.stat(where.blob_id)  # or there is no such blob
+        todo = "`put --replace` stores a new version"
+        raise VersionConflict(f"{where.namespace}/{where.blob_id!r} is not in conflict", todo=todo)
     _check_named(seen, named)
     data = None if source is None else content_of(source)
     return await namespace.resolve(where.blob_id, data, version=version, seen=seen)

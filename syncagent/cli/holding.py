@@ -9,8 +9,8 @@ from syncagent.cli.output import Output
 from syncagent.cli.running import run_on_vault
 from syncagent.cli.session import Session, takes_session
 from syncagent.cli.target import Target, parse_blob
-from syncagent.cli.text import escaped
-from syncagent.errors import CacheFull, SyncAgentError
+from syncagent.cli.text import counted, escaped
+from syncagent.errors import CacheFull, RemoteStopped, SyncAgentError, TransientRemoteError
 from syncagent.namespace import Namespace
 from syncagent.vault import Vault
 
@@ -53,12 +53,19 @@ async def _each(vault: Vault, wanted: Sequence[Target], act: Act, done: str, out
     succeeded: list[dict[str, str]] = []
     failed: list[dict[str, object]] = []
     codes: list[int] = []
-    for one in wanted:
+    for tried, one in enumerate(wanted, start=1):
         name = {"namespace": one.namespace, "id": one.blob_id}
         try:
             await act(vault.namespace(one.namespace), one.blob_id)
         except CacheFull:
             raise
+        except (TransientRemoteError, RemoteStopped) as exc:
+            codes.append(exits.code_of(type(exc)))
+            failed.append({**name, **exits.document_of(exc)})
+            output.complain(exits.error_line(exc, f"{one.namespace}/{one.blob_id!r}"))
+            if rest := len(wanted) - tried:
+                output.note(f"{counted(rest, 'blob')} after it {'was' if rest == 1 else 'were'} not tried")
+            break
         except SyncAgentError as exc:
             codes.append(exits.code_of(type(exc)))
             failed.append({**name, **exits.document_of(exc)})

@@ -68,9 +68,8 @@ def version_no(db: Database, name: Name, reference: str) -> int:
     if len(found) == 1:
         return int(found[0])
     if found:
-        raise InvalidName(
-            f"{reference!r} names several versions of {name}", todo="name one by more of its id"
-        )
+        todo = f"name one by {'more of ' * is_id(reference)}its id"
+        raise InvalidName(f"{reference!r} names several versions of {name}", todo=todo)
     what = "" if is_id(reference) else "; an id has at least 8 digits, and no tag is called so"
     raise VersionNotFound(f"{name} has no version {reference!r} on this device{what}")
 

@@ -21,6 +21,13 @@ def test_content_is_given_up_and_comes_back(shell: Shell, tmp_path: Path) -> Non
     shell.remote.rename(tmp_path / "unplugged")
     shell("get", "n/a").failed(4)
     shell("evict", "n/c").failed(4)
+    # Nothing else is asked of a remote that is away: with a thousand names that would take all day.
+    shell("put", "n/d", "-", stdin=b"not sent").ok()
+    away = shell("evict", "n/a", "n/c", "n/c", "n/d", "--json")
+    assert away.code == 4 and away.err.count("\n") == 2
+    assert "n/'c': the remote's folder" in away.err and "2 blobs after it were not tried" in away.err
+    assert [one["id"] for one in away.document["evicted"]] == ["a"]
+    assert [one["id"] for one in away.document["failed"]] == ["c"]
     shell("evict", "n/a").ok()  # there is nothing here to be given up
     shell("pin", "n/unknown").failed(1)
 

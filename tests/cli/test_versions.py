@@ -50,6 +50,9 @@ def test_history_tags_and_old_versions(shell: Shell) -> None:
         *("is_here", "is_present", "is_head", "tags"),
     }
     assert "tag sent\\tto Ann" in shell("history", "notes/x").ok().out
+    shell("tag", "notes/x", "~0", "sent\tto Ann").ok()
+    assert "name one by its id" in shell("get", "notes/x", "--version", "sent\tto Ann").failed(2)
+    shell("tag", "notes/x", "~0", "sent\tto Ann", "--remove").ok()
     shell("tag", "notes/x", digits, "sent\tto Ann", "--remove").ok()
     assert "no version" in shell("get", "notes/x", "--version", "sent\tto Ann").failed(1)
     assert "no version" in shell("get", "notes/x", "--version", "0" * 32).failed(1)
@@ -78,7 +81,8 @@ def test_a_conflict_is_listed_and_resolved(shell: Shell, other: Shell) -> None:
     lost = document["versions"][1]["version"]
     kept = shell("get", "notes/x", "--version", lost).ok().out
     assert other("get", "notes/x").ok().out == kept
-    assert "not in conflict" in shell("resolve", "notes/x", "-", stdin=b"merged").failed(1)
+    assert "not in conflict;" in shell("resolve", "notes/x", "-", stdin=b"merged").failed(1)
+    assert "not on this device" in shell("resolve", "notes/never", "-", stdin=b"merged").failed(1)
     for bad in ([], ["-", "--version", "~1"]):
         assert "resolved by" in shell("resolve", "notes/x", *bad).failed(2)
 
