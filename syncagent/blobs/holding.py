@@ -13,7 +13,7 @@ from syncagent.blobs.inside import Inside
 from syncagent.cache import holding, sweep
 from syncagent.cache.chunks import batched
 from syncagent.cache.db import Database
-from syncagent.cache.holding import PackToProve
+from syncagent.cache.there import PackThere
 from syncagent.engine import history
 from syncagent.engine.history import Name
 from syncagent.engine.tasks import run_together
@@ -86,7 +86,7 @@ async def evict(inside: Inside, blob_id: str) -> None:
         after = dropped.next
 
 
-async def _prove(inside: Inside, pack: PackToProve, proven: set[int]) -> None:
+async def _prove(inside: Inside, pack: PackThere, proven: set[int]) -> None:
     remote = await inside.engine.remote()
     try:
         found = await remote.head(names.pack_object(pack.id))

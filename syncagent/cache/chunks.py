@@ -205,6 +205,7 @@ def record_pack(
     is_remote: bool,
     has_file: bool,
     put_at_ms: int = 0,
+    seen_at_ms: int = 0,
     batch_seq: int | None = None,
 ) -> int:
     """Remember a pack and its chunks, or what is newly known of one; its number."""
@@ -212,16 +213,20 @@ def record_pack(
     if known is not None:
         db.execute(
             "UPDATE pack SET is_remote = max(is_remote, ?), has_file = max(has_file, ?),"
-            " put_at = max(put_at, ?), batch_seq = coalesce(batch_seq, ?) WHERE no = ?",
-            (is_remote, has_file, put_at_ms, batch_seq, known[0]),
+            " put_at = max(put_at, ?), seen_at = max(seen_at, ?), batch_seq = coalesce(batch_seq, ?)"
+            " WHERE no = ?",
+            (is_remote, has_file, put_at_ms, seen_at_ms, batch_seq, known[0]),
         )
         if has_file:  # the file was just written
             db.execute("UPDATE pack_chunk SET is_damaged = 0 WHERE pack_no = ? AND is_damaged", (known[0],))
         return int(known[0])
     number = db.execute(
-        "INSERT INTO pack (id, size, epoch, salt, is_remote, has_file, put_at, batch_seq)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (record.id, record.size, record.epoch, record.salt, is_remote, has_file, put_at_ms, batch_seq),
+        "INSERT INTO pack (id, size, epoch, salt, is_remote, has_file, put_at, seen_at, batch_seq)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(record.id, record.size, record.epoch, record.salt, is_remote, has_file),
+            *(put_at_ms, seen_at_ms, batch_seq),
+        ),
     )
     ids = [ChunkId(chunk.id) for chunk in record.chunks]
     numbers = find_chunks(db, ids)

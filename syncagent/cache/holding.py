@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from syncagent.cache import settings
 from syncagent.cache.db import Database
 from syncagent.cache.status import Event
-from syncagent.model import FetchPolicy, PackId, SyncStatus
+from syncagent.cache.there import PackThere
+from syncagent.model import FetchPolicy, SyncStatus
 
 SLICE_CHUNKS = 200
 """Chunks given up in one transaction: a few milliseconds."""
@@ -22,15 +23,6 @@ _OTHERS = (
     f" AND other.status IS NOT {int(SyncStatus.REMOTE_ONLY)}"
 )
 """SQL: somebody else needs a chunk here: any version of another blob but one that is not wanted."""
-
-
-@dataclass(frozen=True, slots=True)
-class PackToProve:
-    """A pack that a journal names and that holds content which is to be given up here."""
-
-    no: int
-    id: PackId
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +66,17 @@ def has_unsent(db: Database, blob: int) -> bool:
     return found is not None
 
 
-def packs_to_prove(db: Database, blob: int) -> list[PackToProve]:
+def packs_to_prove(db: Database, blob: int) -> list[PackThere]:
     """The packs at the remote that hold what is here of a blob, as far as journals name them."""
     rows = db.all(
         "SELECT DISTINCT pack.no, pack.id, pack.size FROM version JOIN version_chunk"  # noqa: S608 - fixed text
         " ON version_no = version.no JOIN chunk ON chunk.no = version_chunk.chunk_no"
         " JOIN pack_chunk ON pack_chunk.chunk_no = chunk.no JOIN pack ON pack.no = pack_no"
-        f" WHERE blob_no = ? AND is_remote AND batch_seq IS NOT NULL AND {_HERE} ORDER BY pack.no",
+        " WHERE blob_no = ? AND is_remote AND batch_seq IS NOT NULL AND seen_at >= 0"
+        f" AND {_HERE} ORDER BY pack.no",
         (blob,),
     )
-    return [PackToProve(*row) for row in rows]
+    return [PackThere(*row) for row in rows]
 
 
 def unproven(db: Database, blob: int, proven: Collection[int]) -> int:

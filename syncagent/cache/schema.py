@@ -125,6 +125,9 @@ CREATE TABLE pack (
     is_remote INTEGER NOT NULL,                -- 1: the PUT succeeded, or a journal names it
     has_file INTEGER NOT NULL,                 -- 1: packs/<id> is here
     put_at INTEGER NOT NULL DEFAULT 0,         -- Unix ms of our own PUT
+    -- Unix ms at which somebody last knew it to be at the remote; 0: it was asked for and not given since;
+    -- -1: what was given did not verify.
+    seen_at INTEGER NOT NULL DEFAULT 0,
     batch_seq INTEGER                          -- our batch that announces it; 0: another device's
 );
 CREATE INDEX pack_unannounced ON pack (no) WHERE batch_seq IS NULL;

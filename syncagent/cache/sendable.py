@@ -7,19 +7,38 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from syncagent.cache.chunks import IS_THERE, SQL_VARIABLES, batched
+from syncagent.cache.chunks import IS_HERE, IS_THERE, SQL_VARIABLES, batched
 from syncagent.cache.db import Database, Row
 from syncagent.model import GroupId
 
-_ANNOUNCED = (
-    "EXISTS (SELECT 1 FROM pack_chunk JOIN pack ON pack.no = pack_no"
-    " WHERE pack_chunk.chunk_no = version_chunk.chunk_no AND is_remote AND pack.batch_seq IS NOT NULL)"
+_AHEAD_MS = 3600 * 1000
+"""A clock that is put right by so much while a sync runs must not hold anything up."""
+_IS_SEEN = (
+    "EXISTS (SELECT 1 FROM pack_chunk AS place JOIN pack ON pack.no = place.pack_no"  # noqa: S608 - fixed text
+    " WHERE place.chunk_no = version_chunk.chunk_no AND is_remote"
+    f" AND seen_at BETWEEN ?1 AND ?2 + {_AHEAD_MS}{{}})"
 )
+"""SQL: the chunk is in a pack that was seen at the remote since ?1; ?2 is now. With room for a condition."""
+_IS_ELSEWHERE = (
+    "EXISTS (SELECT 1 FROM chunk WHERE chunk.no = version_chunk.chunk_no"  # noqa: S608 - fixed text
+    f" AND NOT {IS_HERE} AND EXISTS (SELECT 1 FROM version_chunk AS use JOIN version AS other"
+    " ON other.no = use.version_no WHERE use.chunk_no = chunk.no AND other.seq > 0"
+    " AND other.no <> version_chunk.version_no))"
+)
+"""SQL: the chunk is not here, and another version that was published names it: a pack of it was there once.
+
+New metadata says nothing of that content that was not said before, and cannot wait for it.
+"""
+_LACKS = (
+    "EXISTS (SELECT 1 FROM version_chunk WHERE version_chunk.version_no = {version}"  # noqa: S608 - fixed text
+    f" AND NOT {_IS_SEEN.format(' AND pack.batch_seq IS NOT NULL')} AND NOT {_IS_ELSEWHERE})"
+)
+"""SQL: a version has content that must be sent, or looked for, or whose pack must be named first."""
 _TOUCHES = (
     "upload.group_id IN (SELECT other.group_id FROM upload AS other"
     " JOIN version AS touched ON touched.no = other.version_no"
     " JOIN blob AS named ON named.no = touched.blob_no"
-    " WHERE other.group_id IS NOT NULL AND named.namespace_no = ?)"
+    " WHERE other.group_id IS NOT NULL AND named.namespace_no = ?3)"
 )
 """SQL: the row is part of a transaction that touches a namespace."""
 _HAS_NEWER = (
@@ -31,24 +50,23 @@ _UNSENT = (
     "SELECT upload.version_no, chunk.no, chunk.raw_length, version.size,"  # noqa: S608 - fixed text
     " (SELECT max(pack_no) FROM pack_chunk JOIN pack ON pack.no = pack_no"
     f"   WHERE pack_chunk.chunk_no = chunk.no AND has_file AND NOT {_HAS_NEWER}),"
-    " priority, upload.no, position"
+    f" {IS_THERE}, priority, upload.no, position"
     " FROM upload JOIN version ON version.no = upload.version_no JOIN blob ON blob.no = version.blob_no"
     " JOIN version_chunk ON version_chunk.version_no = version.no JOIN chunk ON chunk.no = chunk_no"
-    " WHERE upload.batch_seq IS NULL AND next_attempt_at <= ?"
-    " AND priority = ? AND upload.no >= ? AND upload.no <= ? AND (upload.no > ? OR position > ?)"
-    f" AND (? IS NULL OR namespace_no = ? OR {_TOUCHES})"
-    f" AND NOT {IS_THERE} ORDER BY upload.no, position LIMIT ?"
+    " WHERE upload.batch_seq IS NULL AND next_attempt_at <= ?2"
+    " AND priority = ?4 AND upload.no >= ?5 AND upload.no <= ?6 AND (upload.no > ?5 OR position > ?7)"
+    f" AND (?3 IS NULL OR namespace_no = ?3 OR {_TOUCHES})"
+    f" AND NOT {_IS_SEEN.format('')} AND NOT {_IS_ELSEWHERE} ORDER BY upload.no, position LIMIT ?8"
 )
 """SQL: chunks of the rows of a span, from a chunk of its first row on."""
 _READY = (
     "SELECT upload.no, priority, upload.version_no, change FROM upload"  # noqa: S608 - fixed text
     " LEFT JOIN version ON version.no = upload.version_no LEFT JOIN blob ON blob.no = version.blob_no"
-    " WHERE batch_seq IS NULL AND group_id IS NULL AND next_attempt_at <= ?"
-    " AND (? IS NULL OR namespace_no = ? OR upload.version_no IS NULL)"
-    " AND NOT EXISTS (SELECT 1 FROM version_chunk WHERE version_chunk.version_no = upload.version_no"
-    f" AND NOT {_ANNOUNCED})"
+    " WHERE batch_seq IS NULL AND group_id IS NULL AND next_attempt_at <= ?2"
+    " AND (?3 IS NULL OR namespace_no = ?3 OR upload.version_no IS NULL)"
+    f" AND NOT {_LACKS.format(version='upload.version_no')}"
 )
-"""SQL: rows that may go in a batch now; the time, and a namespace or null twice."""
+"""SQL: rows that may go in a batch now; since when packs were seen, the time, a namespace or null."""
 _LOOKED_AT = 10_000
 """Rows looked at for one batch: when most cannot go yet, looking at all would hold up everyone else."""
 _LAST = 1 << 62
@@ -87,9 +105,10 @@ class ReadyPage:
 
 @dataclass(frozen=True, slots=True)
 class UnsentChunk:
-    """A chunk that a pending version needs and the remote does not hold.
+    """A chunk that a pending version needs and the remote does not hold, or has not been seen to hold lately.
 
-    `pack_no` is a pack file of this device that holds it, ready to be sent.
+    `pack_no` is a pack file of this device that holds it, ready to be sent. `is_named` tells that there is a
+    pack at the remote that should hold it.
     """
 
     version_no: int
@@ -97,6 +116,7 @@ class UnsentChunk:
     raw_length: int
     blob_size: int
     pack_no: int | None
+    is_named: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +128,13 @@ class UnsentPage:
 
 
 def unsent_chunks(
-    db: Database, now_ms: int, limit: int, namespace: int | None = None, *, after: Position = START
+    db: Database,
+    now_ms: int,
+    limit: int,
+    namespace: int | None = None,
+    *,
+    after: Position = START,
+    seen_since_ms: int = 0,
 ) -> UnsentPage:
     """Chunks to send next, by (priority, age, position), each once: of at most `limit` rows, at most `limit`.
 
@@ -119,27 +145,33 @@ def unsent_chunks(
     rows: list[Row] = []
     for span in spans:
         chunk = after.chunk if span.after == after.no else _LAST
-        rows += db.all(_UNSENT, (now_ms, *span, span.after, chunk, *[namespace] * 3, limit - len(rows)))
+        rows += db.all(_UNSENT, (seen_since_ms, now_ms, namespace, *span, chunk, limit - len(rows)))
         if len(rows) == limit:
-            end = Position(*rows[-1][5:])
+            end = Position(*rows[-1][6:])
             break
     first_of = {row[1]: row for row in reversed(rows)}
-    return UnsentPage([UnsentChunk(*row[:5]) for row in rows if first_of[row[1]] is row], end)
+    return UnsentPage([UnsentChunk(*row[:6]) for row in rows if first_of[row[1]] is row], end)
 
 
 def publishable(
-    db: Database, now_ms: int, limit: int, namespace: int | None = None, *, after: Position = START
+    db: Database,
+    now_ms: int,
+    limit: int,
+    namespace: int | None = None,
+    *,
+    after: Position = START,
+    seen_since_ms: int = 0,
 ) -> ReadyPage:
-    """Rows that may go in a batch now, by (priority, age): all their content is in announced packs.
+    """Rows that may go in a batch now, by (priority, age): their content is in announced packs.
 
-    None of a transaction; see `publishable_group`.
+    Packs count that were seen at the remote since a time. None of a transaction; see `publishable_group`.
     """
     spans, end = _spans(db, after, _LOOKED_AT)
     ready: list[Waiting] = []
     for span in spans:
         rows = db.all(
             f"{_READY} AND priority = ? AND upload.no > ? AND upload.no <= ? ORDER BY upload.no LIMIT ?",
-            (now_ms, namespace, namespace, *span, limit - len(ready)),
+            (seen_since_ms, now_ms, namespace, *span, limit - len(ready)),
         )
         ready += [Waiting(*row) for row in rows]
         if len(ready) == limit:
@@ -149,31 +181,39 @@ def publishable(
 
 
 def publishable_of(
-    db: Database, now_ms: int, versions: Sequence[int], namespace: int | None = None
+    db: Database,
+    now_ms: int,
+    versions: Sequence[int],
+    namespace: int | None = None,
+    *,
+    seen_since_ms: int = 0,
 ) -> list[Waiting]:
     """Rows of those of these versions that may go in a batch now, by (priority, age); see `publishable`."""
     found: list[Waiting] = []
     for part in batched(versions, SQL_VARIABLES):
         marks = ",".join("?" * len(part))
-        rows = db.all(f"{_READY} AND upload.version_no IN ({marks})", (now_ms, namespace, namespace, *part))
+        rows = db.all(
+            f"{_READY} AND upload.version_no IN ({marks})", (seen_since_ms, now_ms, namespace, *part)
+        )
         found += [Waiting(*row) for row in rows]
     return sorted(found, key=lambda row: (row.priority, row.no))
 
 
-def publishable_group(db: Database, now_ms: int, namespace: int | None = None) -> list[Waiting]:
+def publishable_group(
+    db: Database, now_ms: int, namespace: int | None = None, *, seen_since_ms: int = 0
+) -> list[Waiting]:
     """All rows of the first transaction that may go in a batch now, in the order they were made; or none.
 
-    Every one of them is due and has its content in announced packs. A transaction that touches the
-    namespace asked for counts, whatever else it touches.
+    Every one of them is due and has its content in announced packs, as with `publishable`. A transaction
+    that touches the namespace asked for counts, whatever else it touches.
     """
     found = db.one(
         "SELECT group_id FROM upload WHERE group_id IS NOT NULL AND batch_seq IS NULL"  # noqa: S608 - fixed text
-        f" AND (? IS NULL OR {_TOUCHES}) GROUP BY group_id HAVING max(next_attempt_at) <= ?"
-        " AND NOT EXISTS (SELECT 1 FROM upload AS member JOIN version_chunk"
-        "   ON version_chunk.version_no = member.version_no"
-        f"  WHERE member.group_id = upload.group_id AND NOT {_ANNOUNCED})"
+        f" AND (?3 IS NULL OR {_TOUCHES}) GROUP BY group_id HAVING max(next_attempt_at) <= ?2"
+        " AND NOT EXISTS (SELECT 1 FROM upload AS member WHERE member.group_id = upload.group_id"
+        f"  AND {_LACKS.format(version='member.version_no')})"
         " ORDER BY min(priority), min(no) LIMIT 1",
-        (namespace, namespace, now_ms),
+        (seen_since_ms, now_ms, namespace),
     )
     return [] if found is None else group_rows(db, found[0])
 

@@ -43,7 +43,7 @@ from syncagent.journal.changes import (
     TagChange,
     VersionChange,
 )
-from syncagent.journal.clock import is_far_ahead, observe
+from syncagent.journal.clock import hlc_ms, is_far_ahead, observe
 from syncagent.journal.merge import Register, newest
 from syncagent.model import CHUNK_SIZE, DeviceId, Hlc, PackRecord, Version, VersionId
 from syncagent.names import SETTINGS
@@ -96,10 +96,10 @@ def may_go_ahead(batch: Batch) -> list[Version]:
     return [] if any(version.group is not None for version in versions) else candidates(versions)
 
 
-def record_ahead(db: Database, incoming: Incoming, record: PackRecord) -> None:
+def record_ahead(db: Database, incoming: Incoming, record: PackRecord, *, now_ms: int) -> None:
     """Take one pack of a batch over before the rest of it. Raises what `apply_batch` raises."""
     if _chain_after(db, incoming) is not None:
-        chunks.record_pack(db, record, is_remote=True, has_file=False, batch_seq=0)
+        _record_pack(db, record, incoming, now_ms)
 
 
 def apply_ahead(db: Database, incoming: Incoming, versions: Sequence[Version], *, now_ms: int) -> Applied:
@@ -139,7 +139,7 @@ def apply_batch(
         return applied
     device_no = blobs.device_no(db, incoming.device)
     for record in incoming.batch.packs:
-        chunks.record_pack(db, record, is_remote=True, has_file=False, batch_seq=0)
+        _record_pack(db, record, incoming, now_ms)
     plain = [version for version in candidates(_versions(incoming.batch)) if version.id not in ahead]
     _add_newcomers(db, incoming, plain, applied, now_ms)
     for position, change in enumerate(incoming.batch.changes):
@@ -184,6 +184,11 @@ def _chain_after(db: Database, incoming: Incoming) -> bytes | None:
             f"batch {incoming.seq} of device {incoming.device.hex()} is not the one another device has read"
         )
     return chain
+
+
+def _record_pack(db: Database, record: PackRecord, incoming: Incoming, now_ms: int) -> None:
+    seen_at_ms = min(hlc_ms(Hlc(incoming.batch.hlc)), now_ms)  # as its writer says; it had put it before
+    chunks.record_pack(db, record, is_remote=True, has_file=False, seen_at_ms=seen_at_ms, batch_seq=0)
 
 
 def _versions(batch: Batch) -> list[Version]:

@@ -45,10 +45,11 @@ _GROUP_BYTES = MAX_TRANSACTION_BYTES - ENVELOPE_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """What cutting needs: the keys to seal with, and the time."""
+    """What cutting needs: the keys to seal with, the time, and since when packs must have been seen."""
 
     keys: VaultKeys
     now_ms: int
+    seen_since_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +95,18 @@ def cut_batch(
     packs_bytes = sum(50 * len(record.chunks) + 100 for record in packs)
     taken = None
     if versions is None:
-        taken = _take_group(db, author.now_ms, packs_bytes, namespace)
+        taken = _take_group(db, author, packs_bytes, namespace)
         if taken is None:
-            page = sendable.publishable(db, author.now_ms, MAX_CHANGES, namespace, after=after)
+            page = sendable.publishable(
+                *(db, author.now_ms, MAX_CHANGES, namespace),
+                after=after,
+                seen_since_ms=author.seen_since_ms,
+            )
             page = ReadyPage(_of_one_kind(db, page.rows, is_apart=is_apart), page.next)
     else:
-        ready = sendable.publishable_of(db, author.now_ms, versions, namespace)
+        ready = sendable.publishable_of(
+            db, author.now_ms, versions, namespace, seen_since_ms=author.seen_since_ms
+        )
         page = ReadyPage(_of_one_kind(db, ready), None)
     if taken is None:
         taken = _take_changes(db, page, packs_bytes, author.now_ms)
@@ -151,14 +158,14 @@ def _take_packs(db: Database, seq: int) -> list[PackRecord]:
     return taken
 
 
-def _take_group(db: Database, now_ms: int, packs_bytes: int, namespace: int | None) -> _Taken | None:
+def _take_group(db: Database, author: Author, packs_bytes: int, namespace: int | None) -> _Taken | None:
     """A whole transaction, if one can go out now; never a part of one."""
-    rows = sendable.publishable_group(db, now_ms, namespace)
+    rows = sendable.publishable_group(db, author.now_ms, namespace, seen_since_ms=author.seen_since_ms)
     if not rows:
         return None
     changes = _changes(db, rows)
     if len(changes) < len(rows):  # the others wait for what cannot be read
-        return _Taken(damaged=_set_aside(db, rows, changes, now_ms), is_group=True)
+        return _Taken(damaged=_set_aside(db, rows, changes, author.now_ms), is_group=True)
     if packs_bytes and packs_bytes + sum(map(len, changes.values())) > _GROUP_BYTES:
         return None  # the packs go first, in a batch of their own
     return _Taken(rows, _in_order(rows, changes), is_group=True)

@@ -29,6 +29,7 @@ from syncagent.engine.identity import become_new_device
 from syncagent.engine.listing import list_names
 from syncagent.engine.outcome import note_failure, note_success
 from syncagent.engine.own import heal_slots
+from syncagent.engine.proof import note_doubt, seen_since_ms
 from syncagent.engine.publish import OutboxDamaged, ProfileCopied
 from syncagent.engine.pull import pull
 from syncagent.engine.records import check_vault, put_device_record
@@ -270,6 +271,7 @@ class Engine:
             tally.conflicts += len(pulled.conflicts)
             tally.fetched += pulled.arrived
             tally.alarms += pulled.alarms
+            await note_doubt(ctx, pulled.alarms)
             await refresh_slots(ctx, remote)
             tally.alarms += await heal_slots(ctx, remote, slots_there)
         await settle_policies(ctx)
@@ -280,7 +282,12 @@ class Engine:
         held: list[SyncAgentError] = []
         jobs: list[Job] = []
         if does_send:
-            sender = Sender(ctx, remote, self.gate, tally, Meter("send", listener), namespace=number)
+            since_ms = await seen_since_ms(ctx)
+            sender = Sender(
+                *(ctx, remote, self.gate, tally, Meter("send", listener)),
+                seen_since_ms=since_ms,
+                namespace=number,
+            )
             jobs.append(partial(_apart, sender.run, _ONLY_SENDING, held))
         if does_fetch:
             fetcher = Fetcher(ctx, remote, self.gate, tally, Meter("fetch", listener), namespace=number)

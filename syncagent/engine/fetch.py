@@ -10,7 +10,7 @@ pack that does not verify or is not there is left for another that holds the
 chunk; only when none is left does the blob fail.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ import anyio
 import anyio.to_thread
 
 from syncagent import names
-from syncagent.cache import chunks, downloads, stalled
+from syncagent.cache import chunks, downloads, stalled, there
 from syncagent.cache.chunks import SQL_VARIABLES, batched
 from syncagent.cache.db import Database
 from syncagent.cache.downloads import MissingChunk, RemotePlace, StoredChunk
@@ -223,7 +223,7 @@ class Fetcher:
             self._bad_packs[fetch.pack_no] = exc.cause
             return
         except (OpenError, ObjectError, TooNew) as exc:
-            self._note_bad_pack(fetch.pack_no, record, exc)
+            await self._note_bad_pack(fetch.pack_no, record, exc)
             return
         size = sum(span.stop - span.start for span in fetch.ranges)
         self._tally.fetched_bytes += size
@@ -241,18 +241,22 @@ class Fetcher:
     async def _store(self, fetch: PackFetch, opened: "_Opened") -> None:
         ctx = self._ctx
         waiting = {chunk.chunk_no: chunk.version_no for chunk in fetch.chunks}
+        given = partial(there.note_given, pack=fetch.pack_no, now_ms=ctx.now_ms())
         for record in opened.files:
             await ctx.cache.write(
-                partial(_record_file, record=record, folder=ctx.profile.packs),
+                partial(_record_file, record=record, folder=ctx.profile.packs, given=given),
                 background=not self._interactive,
             )
         for part in _portions(opened.rows):
             operation = partial(
-                _store_and_settle, chunks=part, versions=[waiting[row.chunk_no] for row in part]
+                _store_and_settle,
+                chunks=part,
+                versions=[waiting[row.chunk_no] for row in part],
+                given=given,
             )
             self._note_settled(await ctx.cache.write(operation, background=not self._interactive))
 
-    def _note_bad_pack(self, pack_no: int, record: PackRecord, exc: SyncAgentError) -> None:
+    async def _note_bad_pack(self, pack_no: int, record: PackRecord, exc: SyncAgentError) -> None:
         name = names.pack_object(record.id)
         error: SyncAgentError = exc
         if isinstance(exc, ObjectNotFound):
@@ -260,6 +264,10 @@ class Fetcher:
             error = Withheld(f"pack {record.id.hex()} is named by a journal and not given")
         self._bad_packs[pack_no] = error
         self._tally.alarms.append(alarm(error, name))
+        is_altered = isinstance(exc, OpenError | TooNew)
+        await self._ctx.cache.write(
+            partial(there.note_missed, pack=pack_no, is_altered=is_altered), background=not self._interactive
+        )
 
     async def _fail(self, versions: Sequence[int]) -> None:
         """Nothing usable holds some chunk of these versions: say why, and when they are tried again."""
@@ -364,14 +372,18 @@ def _open(
     return _Opened((), records)
 
 
-def _record_file(db: Database, record: PackRecord, folder: Path) -> None:
+def _record_file(db: Database, record: PackRecord, folder: Path, given: Callable[[Database], None]) -> None:
     """Remember a file that was written, unless somebody who gave its content up has removed it since."""
+    given(db)
     if pack_path(folder, record.id).exists():
         chunks.record_pack(db, record, is_remote=False, has_file=True)
 
 
-def _store_and_settle(db: Database, chunks: Sequence[StoredChunk], versions: Sequence[int]) -> list[int]:
+def _store_and_settle(
+    db: Database, chunks: Sequence[StoredChunk], versions: Sequence[int], given: Callable[[Database], None]
+) -> list[int]:
     """Keep content, and take those of the versions off the queue that it completes; which they are."""
+    given(db)
     downloads.store_payloads(db, chunks)
     return downloads.settle(db, versions)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from syncagent.cache import blobs, downloads, meta, outbox, settings
+from syncagent.cache import blobs, chunks, downloads, meta, outbox, settings, there
 from syncagent.cache.blobs import BlobRow, HeadRow
 from syncagent.cache.chunks import ChunkSource
 from syncagent.cache.db import Database
@@ -160,8 +160,11 @@ def record_put(
             winner.metadata, put.metadata
         ):
             if content.scope == winner.scope:
+                was_here = chunks.is_complete(db, row.winner_no)
                 store_content(db, content, keys=keys, source=source)
                 downloads.settle(db, [row.winner_no])
+                if not was_here and there.is_lost(db, row.winner_no):
+                    outbox.publish_again(db, row.winner_no)  # they had it all, and it is here alone now
             if stays_local is not was_local:
                 _move(db, row, put, stays_local)
             if put.expires_at is not None:

@@ -45,14 +45,18 @@ _FOLD_AT_ONCE = 200
 class Publisher:
     """Publishes what is ready. Several tasks may ask for it; they take turns.
 
+    What is ready rests on packs that were seen at the remote since `seen_since_ms` (`proof.py`).
     `stuck` is why the remote, which answers otherwise, never takes our next batch; nothing can overtake it.
     """
 
-    def __init__(self, ctx: Context, remote: Remote, tally: Tally, namespace: int | None = None) -> None:
+    def __init__(
+        self, ctx: Context, remote: Remote, tally: Tally, namespace: int | None, seen_since_ms: int
+    ) -> None:
         self._ctx = ctx
         self._remote = remote
         self._tally = tally
         self._namespace = namespace
+        self._seen_since_ms = seen_since_ms
         self._turn = anyio.Lock()
         self._offered: dict[int, None] = {}  # as an ordered set
         self.published = 0
@@ -135,7 +139,7 @@ class Publisher:
     async def _cut(self, operation: Callable[..., Cut]) -> Cut:
         """The batch in the outbox, else a new one; blobs whose rows cannot be read are set aside."""
         ctx = self._ctx
-        author = Author(ctx.keys, ctx.now_ms())
+        author = Author(ctx.keys, ctx.now_ms(), self._seen_since_ms)
         cut = await ctx.cache.write(
             partial(operation, author=author, namespace=self._namespace), background=True
         )

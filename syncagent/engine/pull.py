@@ -173,7 +173,8 @@ async def _apply(ctx: Context, incoming: Incoming, arrivals: Arrivals) -> Applie
     plain = may_go_ahead(incoming.batch)
     if plain:
         for record in incoming.batch.packs:
-            await ctx.cache.write(partial(record_ahead, incoming=incoming, record=record), background=True)
+            record_it = partial(record_ahead, incoming=incoming, record=record, now_ms=ctx.now_ms())
+            await ctx.cache.write(record_it, background=True)
     for part in batched(plain, VERSIONS_AT_ONCE):
         operation = partial(apply_ahead, incoming=incoming, versions=part, now_ms=ctx.now_ms())
         ahead = await ctx.cache.write(operation, background=True)

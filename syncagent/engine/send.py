@@ -1,7 +1,8 @@
 """Send-missing: packs first, then the batches that name them.
 
     fold what was superseded before it was sent
-    → find chunks the remote does not hold → group them into packs      (plan.py)
+    → find chunks the remote does not hold                              (proof.py)
+    → group them into packs                                             (plan.py)
     → seal, PUT, and record each pack on its own                        (a crash repeats those in flight)
     → publish every version whose content is there                      (publish.py)
 
@@ -25,6 +26,7 @@ from syncagent.crypto.pack import PACK_MAX, ChunkCompressor, PackSealer, SealedP
 from syncagent.engine.context import Context
 from syncagent.engine.gate import TransferGate
 from syncagent.engine.plan import PackPlan, plan_packs, split
+from syncagent.engine.proof import Lookout
 from syncagent.engine.publish import Publisher, fail_versions, fold
 from syncagent.engine.report import Meter, Tally
 from syncagent.engine.tasks import run_together
@@ -68,6 +70,7 @@ class Sender:
         tally: Tally,
         meter: Meter,
         *,
+        seen_since_ms: int,
         namespace: int | None = None,
     ) -> None:
         self._ctx = ctx
@@ -76,9 +79,11 @@ class Sender:
         self._tally = tally
         self._meter = meter
         self._namespace = namespace
-        self._publisher = Publisher(ctx, remote, tally, namespace)
+        self._publisher = Publisher(ctx, remote, tally, namespace, seen_since_ms)
+        self._seen_since_ms = seen_since_ms
         self._sealers = anyio.CapacityLimiter(SEALERS)
         self._trouble = Trouble(remote)
+        self._lookout = Lookout(ctx, remote, tally)
         self._failed: set[int] = set()
         self._stalled: set[int] = set()
         self._aside: list[_Aside] = []
@@ -149,6 +154,7 @@ class Sender:
                     limit=CHUNKS_A_READ,
                     namespace=self._namespace,
                     after=position,
+                    seen_since_ms=self._seen_since_ms,
                 ),
                 background=True,
             )
@@ -157,6 +163,8 @@ class Sender:
                 if chunk.version_no not in self._failed:
                     unsent.setdefault(chunk.chunk_no, chunk)
             position = page.next
+        for number in await self._lookout.find([no for no, chunk in unsent.items() if chunk.is_named]):
+            del unsent[number]
         planned = list(unsent.values())
         # Not on the event loop: twenty thousand chunks take 8 ms.
         packs = await anyio.to_thread.run_sync(plan_packs, planned, limiter=self._ctx.workers)
@@ -182,6 +190,7 @@ class Sender:
                     is_remote=True,
                     has_file=plan.file_no is not None,
                     put_at_ms=self._ctx.now_ms(),
+                    seen_at_ms=self._ctx.now_ms(),
                 ),
                 background=True,
             )

@@ -154,7 +154,14 @@ class Desk:
     def send(self, *contents: bytes, namespace: str = "notes") -> int:
         """Do as if a pack with these chunks had been PUT; its number."""
         record, _ = self.pack(*contents, namespace=namespace)
-        return chunks.record_pack(self.db, record, is_remote=True, has_file=False, put_at_ms=self.now_ms)
+        return chunks.record_pack(
+            self.db,
+            record,
+            is_remote=True,
+            has_file=False,
+            put_at_ms=self.now_ms,
+            seen_at_ms=self.now_ms,
+        )
 
     def cut(self, limit: int = 1000) -> int:
         """Do as if a batch of what is publishable had been cut; its number, 0 when there was nothing."""

@@ -172,7 +172,7 @@ def test_what_went_ahead_is_no_other_when_the_rest_comes_later(tmp_path: Path) -
         batch = incoming(desk, *changes)
         plain = may_go_ahead(batch.batch)
         assert [int(one.id) for one in plain] == [0, 1, 2, 3, 4]
-        record_ahead(desk.db, batch, batch.batch.packs[0])
+        record_ahead(desk.db, batch, batch.batch.packs[0], now_ms=NOW_MS)
         first = apply_ahead(desk.db, batch, plain[:3], now_ms=NOW_MS)
         assert first.versions == {one.id for one in plain[:3]}
         assert journals.cursor(desk.db, OTHER).seq == 0, "the batch as a whole has not been read"
@@ -197,7 +197,7 @@ def test_nothing_of_a_batch_that_does_not_chain_goes_ahead(desk: Desk) -> None:
     batch = incoming(desk, VersionChange(version(1, "a", b"1" * 32)), before=b"?" * 32)
     before = state(desk.db)
     with pytest.raises(RemoteForked):
-        record_ahead(desk.db, batch, batch.batch.packs[0])
+        record_ahead(desk.db, batch, batch.batch.packs[0], now_ms=NOW_MS)
     with pytest.raises(RemoteForked):
         apply_ahead(desk.db, batch, may_go_ahead(batch.batch), now_ms=NOW_MS)
     assert state(desk.db) == before

@@ -121,8 +121,15 @@ def test_what_has_come_is_stored_once_and_settles_the_version(desk: Desk) -> Non
 
 def test_putting_the_wanted_bytes_here_settles_the_version(desk: Desk) -> None:
     version = wanted(desk, "a", b"1")
+    desk.send(b"1")
     assert desk.put("a", b"1", replace=False) == version
     assert desk.status(version) is SyncStatus.SYNCED and queued(desk) == 0
+
+
+def test_it_is_here_alone_where_no_pack_that_is_known_holds_it(desk: Desk) -> None:
+    version = wanted(desk, "a", b"1")
+    assert desk.put("a", b"1", replace=False) == version
+    assert desk.status(version) is SyncStatus.PENDING_UPLOAD and queued(desk) == 0
 
 
 def test_more_versions_than_one_statement_takes(desk: Desk) -> None:
