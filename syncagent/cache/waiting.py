@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from syncagent import errors
-from syncagent.cache import blobs, meta
+from syncagent.cache import blobs, meta, there
+from syncagent.cache.blobs import HeadRow
 from syncagent.cache.db import Database
 from syncagent.cache.status import PRECEDENCE, Event, sql_case
 from syncagent.errors import BlobNotFound, SyncAgentError
@@ -29,6 +30,7 @@ class _Row:
     error: str | None
     batch_seq: int | None
     group: bytes | None
+    is_upload: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def explain(db: Database, namespace: str, blob_id: str, *, now_ms: int) -> Expla
     # The head whose status the blob shows; the winner, when several have it.
     head = min(heads, key=lambda one: (PRECEDENCE.index(one.status), one.no != row.winner_no))
     queued = _queued(db, head.no, head.status)
-    cause = _cause(db, row.no, head.status, queued)
+    cause = _cause(db, row.no, head, queued)
     return Explanation(
         namespace=namespace,
         id=blob_id,
@@ -182,22 +184,42 @@ def _of(namespace: str | None, blob_id: str | None) -> str:
 
 
 def _queued(db: Database, version_no: int, status: SyncStatus) -> _Row | None:
-    found = None
-    if status in _UPLOADS:
-        found = db.one(
-            "SELECT retries, next_attempt_at, last_error, batch_seq, group_id FROM upload"
-            " WHERE version_no = ?",
-            (version_no,),
+    """The row that a version waits in; of two the one that fails, or that of its content."""
+    fetch = None
+    if status in _DOWNLOADS:
+        fetch = _row(
+            db,
+            "SELECT retries, next_attempt_at, last_error, NULL, NULL, 0 FROM download WHERE version_no = ?",
+            version_no,
         )
-    elif status in _DOWNLOADS:
-        found = db.one(
-            "SELECT retries, next_attempt_at, last_error, NULL, NULL FROM download WHERE version_no = ?",
-            (version_no,),
-        )
+        if fetch is not None and fetch.error is not None:
+            return fetch
+    send = _row(
+        db,
+        "SELECT retries, next_attempt_at, last_error, batch_seq, group_id, 1"
+        " FROM upload WHERE version_no = ?",
+        version_no,
+    )
+    return send if fetch is None or (send is not None and send.error is not None) else fetch
+
+
+def _row(db: Database, sql: str, version_no: int) -> _Row | None:
+    found = db.one(sql, (version_no,))
     return None if found is None else _Row(*found)
 
 
-def _cause(db: Database, blob_no: int, status: SyncStatus, queued: _Row | None) -> _Cause:
+def _elsewhere(db: Database, head: HeadRow, waits: bool) -> _Cause:
+    """Of content that is not here and not wanted."""
+    text = "its content is not wanted on this device"
+    unblock = _SYNC if waits else "`syncagent get` fetches it"
+    if there.is_lost(db, head.no):
+        text = "no pack that holds its content is known to be at the remote, and it is not on this device"
+        unblock = "`syncagent put --replace` of the same content brings it back; another device may have it"
+    return _Cause(f"new metadata waits to be sent; {text}" if waits else text, unblock)
+
+
+def _cause(db: Database, blob_no: int, head: HeadRow, queued: _Row | None) -> _Cause:
+    status = head.status
     match status:
         case SyncStatus.SYNCED:
             if db.scalar("SELECT 1 FROM hole WHERE blob_no = ?", (blob_no,)) is not None:
@@ -206,13 +228,13 @@ def _cause(db: Database, blob_no: int, status: SyncStatus, queued: _Row | None) 
             return _Cause("", "")
         case SyncStatus.LOCAL_ONLY:
             return _Cause("it is kept on this device only", "put it again without local_only to share it")
-        case SyncStatus.REMOTE_ONLY:
-            waits = "SELECT 1 FROM upload JOIN version ON version.no = version_no WHERE blob_no = ?"
-            if db.scalar(waits, (blob_no,)) is not None:
-                return _Cause("new metadata waits to be sent; its content is not wanted here", _SYNC)
-            return _Cause("its content is not wanted on this device", "`syncagent get` fetches it")
+        case SyncStatus.REMOTE_ONLY if queued is None or queued.error is None:
+            return _elsewhere(db, head, waits=queued is not None)
     if queued is not None and queued.error is not None:  # its own failure
-        return _Cause(queued.error, _unblock(queued.error, status), queued.next_attempt_at)
+        text = queued.error
+        if queued.is_upload and status not in _UPLOADS:
+            text = f"new metadata cannot be sent: {text}"
+        return _Cause(text, _unblock(queued.error, status), queued.next_attempt_at)
     if queued is not None and queued.group is not None:  # all of a transaction or nothing
         other = db.one(
             "SELECT last_error, next_attempt_at FROM upload WHERE group_id = ? AND last_error IS NOT NULL"

@@ -7,7 +7,7 @@ from syncagent import names
 from syncagent.engine.proof import SEEN_MS
 from syncagent.errors import Unreachable
 from syncagent.vault import Vault
-from tests.engine.world import Fails, World, kinds, statuses
+from tests.engine.world import Fails, World, change, kinds, statuses
 
 pytestmark = pytest.mark.anyio
 
@@ -162,8 +162,8 @@ async def lost(world: World) -> None:
         world.hide(name)
 
 
-async def heal_by_put(world: World, vault: Vault) -> None:
-    await vault.namespace("notes").put("x", LETTER)
+async def heal_by_put(world: World, vault: Vault, metadata: dict[str, str] | None = None) -> None:
+    await vault.namespace("notes").put("x", LETTER, metadata=metadata)
     assert await statuses(vault) == {"x": "PENDING_UPLOAD"}
     await vault.sync()
     assert await statuses(vault) == {"x": "SYNCED"}
@@ -216,3 +216,67 @@ async def test_the_same_bytes_put_once_more_are_not_sent_where_nothing_is_amiss(
         await vault.namespace("notes").put("x", LETTER)
         assert await statuses(vault) == {"x": "SYNCED"}
         assert (await vault.sync()).sent == 0
+
+
+# New metadata of what the remote lost -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["known to be lost", "not known"])
+async def test_new_metadata_is_sent_though_the_content_is_lost(world: World, is_known: bool) -> None:
+    await world.put_and_sync("a", x=LETTER)
+    await world.sync("b")
+    await lost(world)
+    world.clock.now += LATER_S
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        if is_known:
+            world.hide(world.names(names.journal_prefix(bytes.fromhex(vault.device_id)))[-1])
+            await vault.sync()
+        await notes.set_metadata("x", {"title": "new"})
+        report = await vault.sync()
+        assert (report.sent, report.failed) == (1, 0)
+        assert (await vault.sync()).sent == 0
+    async with world.open("b") as vault:
+        await vault.sync()
+        blob = await vault.namespace("notes").get("x")
+        assert (blob.data, blob.metadata) == (LETTER, {"title": "new"})
+
+
+async def test_it_is_said_that_content_is_lost_and_what_brings_it_back(world: World) -> None:
+    await lost(world)
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        assert "not wanted" in (await vault.explain("notes", "x")).cause
+        with pytest.raises(syncagent.BlobNotHere):
+            await notes.get("x")
+        found = await vault.explain("notes", "x")
+        assert "no pack" in found.cause and "put" in found.unblock
+        await notes.set_metadata("x", {"title": "new"})
+        found = await vault.explain("notes", "x")
+        assert "new metadata waits" in found.cause and "no pack" in found.cause
+        await heal_by_put(world, vault, metadata={"title": "new"})
+        assert (await vault.explain("notes", "x")).cause == ""
+
+
+@pytest.mark.parametrize("status", [syncagent.SyncStatus.REMOTE_ONLY, syncagent.SyncStatus.PENDING_DOWNLOAD])
+async def test_what_keeps_new_metadata_from_being_sent_is_said(
+    world: World, status: syncagent.SyncStatus
+) -> None:
+    await world.put_and_sync("a", x=LETTER)
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.evict("x")
+        if status is syncagent.SyncStatus.PENDING_DOWNLOAD:
+            await notes.pin("x")
+        await notes.set_metadata("x", {"title": "new"})
+        await change(
+            vault,
+            "UPDATE upload SET last_error = 'CacheDamaged: no', retries = 3, next_attempt_at = ?",
+            int((world.clock.now + 60) * 1000),
+        )
+        found = await vault.explain("notes", "x")
+        assert found.status is status and found.retries == 3
+        assert found.cause == "new metadata cannot be sent: CacheDamaged: no"
+        assert found.next_attempt is not None and found.next_attempt.timestamp() == world.clock.now + 60
+        assert await vault.retry() == 1
+        assert (await vault.sync()).sent == 1
