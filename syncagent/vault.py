@@ -412,7 +412,7 @@ class Vault:
 
     def _context(self, db: Database) -> Context:
         return Context(
-            cache=Cache(db, news.last_no),
+            cache=Cache(db, db.run(news.last_no), news.mark_new),
             keys=VaultKeys(RootSecret(db.run(partial(meta.get_bytes, key=meta.ROOT)))),
             profile=self._profile,
             vault=db.run(meta.vault_id),

@@ -93,10 +93,12 @@ class _Turn:
 class Cache:
     """The cache as coroutines see it: `write` and `read` run operations on the cache thread."""
 
-    def __init__(self, db: Database, stamp_of: Callable[[Database], int] | None = None) -> None:
+    def __init__(
+        self, db: Database, stamp: int = 0, stamp_of: Callable[[Database, int], int] | None = None
+    ) -> None:
         self._db = db
-        self._stamp_of = stamp_of
-        self.stamp = 0 if stamp_of is None else db.run(stamp_of)
+        self._stamp_of = stamp_of  # called at the end of each transaction, with the stamp so far
+        self.stamp = stamp
         """What `stamp_of` gave in the last transaction of ours that was committed."""
         self.on_commit: Callable[[], None] | None = None
         """Called on the event loop after operations were run, before their callers go on."""
@@ -304,7 +306,7 @@ class Cache:
         return result
 
     def _stamp(self, db: Database) -> int:
-        return 0 if self._stamp_of is None else self._stamp_of(db)
+        return self.stamp if self._stamp_of is None else self._stamp_of(db, self.stamp)
 
 
 def _together(jobs: Sequence[_Job], first: int) -> list[_Job]:

@@ -1,9 +1,10 @@
 """The log of what has changed in this cache, blob by blob, in the order of its commits.
 
 Triggers write it (`schema.py`), so no code path can forget it, and a row is durable with what it
-tells of. It tells an application what to look at again (`changes.py`), and listeners what has happened
-(`engine/broadcast.py`). It is of this device and never leaves it. Numbers have no gaps; old rows are
-dropped, the newest never is.
+tells of. Rows get their marks at the end of the transaction: a trigger that calls a function, and be it
+`random`, has SQLite keep a copy of every page that each row touches. The log tells an application what
+to look at again (`changes.py`), and listeners what has happened (`engine/broadcast.py`). It is of this
+device and never leaves it. Numbers have no gaps; old rows are dropped, the newest never is.
 """
 
 import enum
@@ -53,10 +54,10 @@ class NewsRow:
 
 
 def sql_kinds(script: str) -> str:
-    """A script in which each `@name` of a kind is its number, and `@mark` a random one."""
+    """A script in which each `@name` of a kind is its number."""
     for kind in NewsKind:
         script = script.replace(f"@{kind.name.lower()}", str(kind.value))
-    return script.replace("@mark", "random() & 4294967295")
+    return script
 
 
 def last(db: Database) -> Position:
@@ -68,6 +69,23 @@ def last(db: Database) -> Position:
 def last_no(db: Database) -> int:
     """The number of the newest row."""
     return int(db.scalar("SELECT max(no) FROM news") or 0)
+
+
+def mark_new(db: Database, behind: int) -> int:
+    """Give the rows that a transaction has written their marks, before it commits.
+
+    Args:
+        db: the cache, in that transaction.
+        behind: the newest row that is known to have its mark.
+
+    Returns:
+        The number of the newest row.
+    """
+    newest = last_no(db)
+    if newest > behind:
+        # Rows of other processes are among these, and have theirs.
+        db.execute("UPDATE news SET mark = random() & 4294967295 WHERE no > ? AND mark = 0", (behind,))
+    return newest
 
 
 def rows_after(db: Database, number: int, limit: int) -> list[NewsRow]:

@@ -236,23 +236,23 @@ CREATE TABLE news (
     blob_no INTEGER NOT NULL,
     kind INTEGER NOT NULL,
     version_no INTEGER,                        -- the winner that a blob has moved to
-    mark INTEGER NOT NULL                      -- random: tells this row from one of a restored cache
+    mark INTEGER NOT NULL DEFAULT 0            -- random: tells this row from one of a restored cache
 );
 CREATE TRIGGER blob_moved AFTER UPDATE OF winner_no, conflict ON blob BEGIN
-    INSERT INTO news (blob_no, kind, version_no, mark) VALUES (
-        NEW.no, CASE WHEN OLD.winner_no IS NEW.winner_no THEN @other ELSE @moved END, NEW.winner_no, @mark);
-    INSERT INTO news (blob_no, kind, mark)
-        SELECT NEW.no, CASE WHEN NEW.conflict THEN @disputed ELSE @settled END, @mark
+    INSERT INTO news (blob_no, kind, version_no) VALUES (
+        NEW.no, CASE WHEN OLD.winner_no IS NEW.winner_no THEN @other ELSE @moved END, NEW.winner_no);
+    INSERT INTO news (blob_no, kind)
+        SELECT NEW.no, CASE WHEN NEW.conflict THEN @disputed ELSE @settled END
         WHERE OLD.conflict <> NEW.conflict;
 END;
 CREATE TRIGGER flag_added AFTER INSERT ON flag_tag BEGIN
-    INSERT INTO news (blob_no, kind, mark) VALUES (NEW.blob_no, @flagged, @mark);
+    INSERT INTO news (blob_no, kind) VALUES (NEW.blob_no, @flagged);
 END;
 CREATE TRIGGER flag_taken AFTER INSERT ON flag_removed BEGIN
-    INSERT INTO news (blob_no, kind, mark) VALUES (NEW.blob_no, @flagged, @mark);
+    INSERT INTO news (blob_no, kind) VALUES (NEW.blob_no, @flagged);
 END;
 CREATE TRIGGER blob_dated AFTER UPDATE OF expires_at ON blob WHEN OLD.expires_at IS NOT NEW.expires_at BEGIN
-    INSERT INTO news (blob_no, kind, mark) VALUES (NEW.no, @other, @mark);
+    INSERT INTO news (blob_no, kind) VALUES (NEW.no, @other);
 END;
 
 -- What follows from the flags ---------------------------------------------------------
@@ -311,7 +311,7 @@ END;
 CREATE TRIGGER blob_arrived AFTER INSERT ON blob WHEN NEW.status IS NOT NULL BEGIN
     UPDATE status_count SET blobs = blobs + 1
         WHERE namespace_no = NEW.namespace_no AND deleted = NEW.deleted AND status = NEW.status;
-    INSERT INTO news (blob_no, kind, version_no, mark) VALUES (NEW.no, @moved, NEW.winner_no, @mark);
+    INSERT INTO news (blob_no, kind, version_no) VALUES (NEW.no, @moved, NEW.winner_no);
 END;
 CREATE TRIGGER blob_counted AFTER UPDATE OF status, deleted ON blob
 WHEN OLD.status IS NOT NEW.status OR OLD.deleted <> NEW.deleted BEGIN
@@ -319,10 +319,10 @@ WHEN OLD.status IS NOT NEW.status OR OLD.deleted <> NEW.deleted BEGIN
         WHERE namespace_no = OLD.namespace_no AND deleted = OLD.deleted AND status = OLD.status;
     UPDATE status_count SET blobs = blobs + 1
         WHERE namespace_no = NEW.namespace_no AND deleted = NEW.deleted AND status = NEW.status;
-    INSERT INTO news (blob_no, kind, mark) SELECT NEW.no, CASE
+    INSERT INTO news (blob_no, kind) SELECT NEW.no, CASE
         WHEN NEW.status = 1 AND OLD.status IN (2, 4) THEN @sent
         WHEN NEW.status = 1 AND OLD.status IN (3, 5, 6) THEN @fetched
-        ELSE @other END, @mark WHERE OLD.status <> NEW.status;
+        ELSE @other END WHERE OLD.status <> NEW.status;
 END;
 CREATE TRIGGER version_arrived AFTER INSERT ON version WHEN NEW.status IS NOT NULL BEGIN
     UPDATE blob SET status = (

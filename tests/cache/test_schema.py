@@ -54,6 +54,24 @@ def test_a_fresh_cache_has_the_newest_schema(db: Database) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT OR FAIL INTO blob (namespace_no, id, winner_no, status) VALUES (1, 'x', 1, 2)",
+        "INSERT OR FAIL INTO version VALUES (1, x'01', 1, 1, 0, 1, 0, 1, 1, x'02', 2)",
+        "UPDATE version SET status = 1",
+        "UPDATE blob SET winner_no = 2, deleted = 1, conflict = 1, expires_at = 5",
+        "INSERT OR IGNORE INTO flag_tag VALUES (1, 'seen', 1)",
+        "INSERT OR IGNORE INTO flag_removed VALUES (1, 1)",
+    ],
+)
+def test_no_trigger_calls_a_function(db: Database, statement: str) -> None:
+    """One that does has SQLite keep a copy of every page that each row touches: it might fail."""
+    instructions = [row[1] for row in db.all(f"EXPLAIN {statement}")]
+    assert instructions.count("Program") >= 1, "a trigger fires"
+    assert not {"Function", "PureFunc"} & set(instructions)
+
+
 def test_migrating_again_writes_nothing(db: Database) -> None:
     other = Database(db.path, KEY)
     other.open()
