@@ -1,5 +1,6 @@
 """Several changes as one: `async with vault.transaction() as tx`."""
 
+import contextlib
 import datetime
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
@@ -12,7 +13,7 @@ from syncagent import names
 from syncagent.blobs.writing import checked_put
 from syncagent.cache.chunks import ChunkSource
 from syncagent.engine import local
-from syncagent.engine.content import prepared
+from syncagent.engine.content import prepared, ways
 from syncagent.engine.context import Context
 from syncagent.engine.engine import Engine
 from syncagent.engine.expected import Expected, check_expected
@@ -20,6 +21,7 @@ from syncagent.engine.grouped import DeleteStep, MarkStep, PutStep, Step, record
 from syncagent.engine.local import Put
 from syncagent.engine.marks import FlagsStep
 from syncagent.engine.sources import Source, check_source
+from syncagent.engine.storing import ContentDropped
 from syncagent.errors import ConfigError
 from syncagent.journal.checks import check_flags
 from syncagent.model import DEFAULT_PRIORITY, MetadataValue, Version
@@ -71,6 +73,13 @@ class Transaction:
         self._steps.append(step)
 
     async def _commit(self) -> None:
+        *before, last = ways(step.data for step in self._steps if isinstance(step, _Put))
+        for relies in before:
+            with contextlib.suppress(ContentDropped):
+                return await self._commit_sealed(relies=relies)
+        return await self._commit_sealed(relies=last)
+
+    async def _commit_sealed(self, *, relies: bool) -> None:
         ctx = self._ctx
         async with AsyncExitStack() as stack:
             steps: list[Step] = []
@@ -79,7 +88,9 @@ class Transaction:
                     steps.append(step)
                     continue
                 find_scope = partial(local.scope_of, keys=ctx.keys, put=step.put)
-                content = await stack.enter_async_context(prepared(ctx, step.data, find_scope, step.expected))
+                content = await stack.enter_async_context(
+                    prepared(ctx, step.data, find_scope, step.expected, relies=relies)
+                )
                 steps.append(PutStep(step.put, content.for_scope))
             operation = partial(
                 record_group,

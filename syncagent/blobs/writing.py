@@ -1,5 +1,6 @@
 """Storing and deleting blobs of a namespace."""
 
+import contextlib
 import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +14,12 @@ from syncagent.blobs.marking import checked_time
 from syncagent.cache.chunks import batched
 from syncagent.crypto.chunk import content_digest, digest_of
 from syncagent.engine import local
-from syncagent.engine.content import prepared
+from syncagent.engine.content import prepared, ways
 from syncagent.engine.expected import NOTHING_EXPECTED, Expected, check_content
 from syncagent.engine.local import Put, Resolution, check_priority
 from syncagent.engine.many import SLICE_BLOBS, SmallPut, put_some
 from syncagent.engine.sources import Source, check_source
+from syncagent.engine.storing import ContentDropped
 from syncagent.errors import CacheDamaged, CacheFull, SyncAgentError
 from syncagent.journal.checks import check_metadata
 from syncagent.model import DEFAULT_PRIORITY, SMALL_BLOB, MetadataValue, Version
@@ -112,9 +114,19 @@ async def _put_small(inside: Inside, wanted: Put, data: bytes, expected: Expecte
 
 
 async def _put_any(inside: Inside, wanted: Put, data: Source, expected: Expected) -> Version:
+    *before, last = ways([data])
+    for relies in before:
+        with contextlib.suppress(ContentDropped):
+            return await _put_sealed(inside, wanted, data, expected, relies=relies)
+    return await _put_sealed(inside, wanted, data, expected, relies=last)
+
+
+async def _put_sealed(
+    inside: Inside, wanted: Put, data: Source, expected: Expected, *, relies: bool
+) -> Version:
     ctx = inside.ctx
     find_scope = partial(local.scope_of, keys=ctx.keys, put=wanted)
-    async with prepared(ctx, data, find_scope, expected) as content:
+    async with prepared(ctx, data, find_scope, expected, relies=relies) as content:
         if not wanted.blob_id:
             wanted = replaced(wanted, blob_id=content.content_digest.hex())
         return await ctx.cache.write(

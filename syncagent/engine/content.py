@@ -4,20 +4,23 @@ Content up to 256 KiB is kept in memory and goes into a row. Larger content is
 sealed into pack files as it comes, so memory stays bounded whatever the size.
 """
 
-from collections.abc import AsyncIterator, Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 import anyio.to_thread
 
 from syncagent.cache.db import Database
 from syncagent.cache.packfiles import PackFiles
+from syncagent.cache.sweep import remove_unknown
 from syncagent.crypto.chunk import content_digest, digest_of
 from syncagent.engine.context import Context
 from syncagent.engine.expected import NOTHING_EXPECTED, ContentCheck, Expected
 from syncagent.engine.sealing import ContentSealer
-from syncagent.engine.sources import ChunkGroup, Source, chunk_groups
+from syncagent.engine.sources import ChunkGroup, Source, chunk_groups, is_readable_again
 from syncagent.engine.storing import NewContent, small_content
 from syncagent.engine.tasks import leading_error
 from syncagent.errors import (
@@ -26,6 +29,7 @@ from syncagent.errors import (
     ContentMismatch,
     LimitExceeded,
     SourceChanged,
+    SyncAgentError,
     VersionConflict,
 )
 from syncagent.model import SMALL_BLOB, Scope
@@ -49,14 +53,20 @@ async def prepared(
     source: Source,
     find_scope: Callable[[Database], Scope],
     expected: Expected = NOTHING_EXPECTED,
+    *,
+    relies: bool = True,
 ) -> AsyncIterator[Prepared]:
     """Content of a source, as `record_put` wants it. Leaving by an error of ours undoes pack files.
+
+    What is here already may be given up before the content is stored. Whoever `relies` on it is told so then,
+    by `ContentDropped`, and may try again without; see `ways`.
 
     Args:
         ctx: the open vault.
         source: bytes, a file that is copied in, or a stream.
         find_scope: looks up the dedup scope; large content must be sealed for one before it is stored.
         expected: what the content must be.
+        relies: what is here already is not sealed once more. Else it is, for nothing where it stays.
 
     Raises:
         SourceChanged: the file vanished, shrank or changed while it was read.
@@ -67,7 +77,7 @@ async def prepared(
     files = PackFiles(ctx.profile.packs, ctx.keys)
     try:
         async with chunk_groups(ctx, source) as groups:
-            content = await _take_in(ctx, groups, find_scope, ContentCheck(expected), files)
+            content = await _take_in(ctx, groups, find_scope, ContentCheck(expected), files, relies=relies)
     except BaseException:
         await _abandon(ctx, files)
         raise
@@ -81,6 +91,16 @@ async def prepared(
         # cancellation or a full disk at the commit, one may: a file too many, never a row too many.
         await _abandon(ctx, files)
         raise
+    if content.spare:
+        # It is stored: what of this cannot be removed now is swept after a day.
+        with contextlib.suppress(SyncAgentError):
+            ids = [record.id for record in content.spare]
+            await ctx.cache.write(partial(remove_unknown, folder=ctx.profile.packs, ids=ids), background=True)
+
+
+def ways(sources: Iterable[Source]) -> tuple[bool, ...]:
+    """Whether to rely on what is here, one attempt after the other: a stream can be read only once."""
+    return (True, False) if all(map(is_readable_again, sources)) else (False,)
 
 
 async def _take_in(
@@ -89,6 +109,8 @@ async def _take_in(
     find_scope: Callable[[Database], Scope],
     check: ContentCheck,
     files: PackFiles,
+    *,
+    relies: bool,
 ) -> bytes | NewContent:
     """Small content itself; larger content once it is durable in pack files."""
     try:
@@ -100,7 +122,8 @@ async def _take_in(
                 check.add(first)
                 check.finish()
                 return b"".join(first)
-            sealer = ContentSealer(ctx, await ctx.cache.read(find_scope), files, check, tasks)
+            scope = await ctx.cache.read(find_scope)
+            sealer = ContentSealer(ctx, scope, files, check, tasks, relies=relies)
             await sealer.add(first)
             del first
             async for group in groups:

@@ -10,6 +10,7 @@ group that is read and the pack that is filled.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import anyio
@@ -33,11 +34,19 @@ from syncagent.model import MAX_BLOB_SIZE, ChunkId, PackRecord, Scope
 class ContentSealer:
     """Seals the content of one put, group by group, into pack files that `tasks` writes.
 
+    What is here already is not sealed, if it `relies` on it; else it is sealed apart, into packs to spare.
     Use `add` and `finish` inside `tasks`, and `content` after it.
     """
 
     def __init__(
-        self, ctx: Context, scope: Scope, files: PackFiles, check: ContentCheck, tasks: TaskGroup
+        self,
+        ctx: Context,
+        scope: Scope,
+        files: PackFiles,
+        check: ContentCheck,
+        tasks: TaskGroup,
+        *,
+        relies: bool,
     ) -> None:
         self._ctx = ctx
         self._scope = scope
@@ -46,12 +55,15 @@ class ContentSealer:
         self._tasks = tasks
         self._source = ChunkSource(ctx.keys, ctx.profile.packs)
         self._compressor = ChunkCompressor()
+        self._relies = relies
         self._cutter = PackCutter()
+        self._spare_cutter = PackCutter()
         self._size = 0
         self._digests: list[bytes] = []
         self._ids: list[ChunkId] = []
         self._new: set[ChunkId] = set()
         self._records: list[PackRecord | None] = []
+        self._spare: set[int] = set()
 
     async def add(self, group: ChunkGroup) -> None:
         """Take the next chunks; returns when there is room for others."""
@@ -72,33 +84,45 @@ class ContentSealer:
     async def finish(self) -> None:
         """There are no more chunks."""
         self._check.finish()
-        if pack := self._cutter.rest():
-            await self._begin(pack)
+        for cutter in (self._cutter, self._spare_cutter):
+            if pack := cutter.rest():
+                await self._begin(_Pack(pack, cutter is self._spare_cutter))
 
     def content(self) -> NewContent:
         """What was sealed, once every pack is written. Its files are still to be kept."""
-        records = tuple(record for record in self._records if record is not None)
+        records = [record for record in self._records if record is not None]
         assert len(records) == len(self._records)
         return NewContent(
-            self._size, content_digest(self._digests), self._scope, tuple(self._ids), packs=records
+            self._size,
+            content_digest(self._digests),
+            self._scope,
+            tuple(self._ids),
+            packs=tuple(record for i, record in enumerate(records) if i not in self._spare),
+            spare=tuple(record for i, record in enumerate(records) if i in self._spare),
         )
 
     def _compact(
         self, ids: Sequence[ChunkId], group: ChunkGroup, known: dict[ChunkId, ChunkPlaces]
-    ) -> list[list[CompactChunk]]:
-        """Leave out what is here already; the packs that the rest fills. On a worker thread."""
-        packs: list[list[CompactChunk]] = []
+    ) -> "list[_Pack]":
+        """Leave out, or set apart, what is here already; the packs that are full. On a worker thread."""
+        packs: list[_Pack] = []
         for chunk_id, raw in zip(ids, group, strict=True):
-            if chunk_id in self._new or (chunk_id in known and _verifies(self._source, known[chunk_id])):
+            if chunk_id in self._new:
+                continue
+            is_here = chunk_id in known and _verifies(self._source, known[chunk_id])
+            if is_here and self._relies:
                 continue
             self._new.add(chunk_id)
-            if pack := self._cutter.add(self._compressor.compact(chunk_id, raw)):
-                packs.append(pack)
+            cutter = self._spare_cutter if is_here else self._cutter
+            if pack := cutter.add(self._compressor.compact(chunk_id, raw)):
+                packs.append(_Pack(pack, is_here))
         return packs
 
-    async def _begin(self, pack: Sequence[CompactChunk]) -> None:
+    async def _begin(self, pack: "_Pack") -> None:
+        if pack.is_spare:
+            self._spare.add(len(self._records))
         self._records.append(None)
-        await self._tasks.start(self._write, len(self._records) - 1, pack)
+        await self._tasks.start(self._write, len(self._records) - 1, pack.chunks)
 
     async def _write(
         self, number: int, pack: Sequence[CompactChunk], *, task_status: TaskStatus[None]
@@ -109,6 +133,12 @@ class ContentSealer:
             # keep those from working who read.
             own = anyio.CapacityLimiter(1)
             self._records[number] = await anyio.to_thread.run_sync(self._files.write, pack, limiter=own)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pack:
+    chunks: Sequence[CompactChunk]
+    is_spare: bool
 
 
 def _digests(check: ContentCheck, group: ChunkGroup) -> list[bytes]:

@@ -35,6 +35,11 @@ def check_source(data: object) -> None:
         raise TypeError(f"content is bytes, a Path or an async iterable of bytes, not {type(data).__name__}")
 
 
+def is_readable_again(source: Source) -> bool:
+    """Whether a source can be read once more: a stream is spent."""
+    return isinstance(source, bytes | bytearray | memoryview | Path)
+
+
 @asynccontextmanager
 async def chunk_groups(ctx: Context, source: Source) -> AsyncIterator[AsyncIterator[ChunkGroup]]:
     """The chunks of a source.

@@ -23,6 +23,12 @@ class NewContent:
     chunks: tuple[ChunkId, ...]
     payload: bytes | None = field(default=None, repr=False)
     packs: tuple[PackRecord, ...] = ()
+    spare: tuple[PackRecord, ...] = ()
+    """Packs of what was here already, for those that are not here any more when it is stored."""
+
+
+class ContentDropped(SourceChanged):
+    """What was not sealed anew, for it was here, is not here any more."""
 
 
 def small_content(keys: VaultKeys, scope: Scope | None, data: bytes, digest: bytes) -> NewContent:
@@ -47,9 +53,11 @@ def store_content(db: Database, content: NewContent, *, keys: VaultKeys, source:
     """Make content readable on this device; the numbers of its chunks in order.
 
     Raises:
-        SourceChanged: a part that was not sealed anew, for it was here, is not here any more.
+        ContentDropped: a part that was not sealed anew, for it was here, is not here any more.
+        SourceChanged: the files are gone.
     """
-    for record in content.packs:
+    records = [*content.packs, *(record for record in content.spare if not _are_here(db, record))]
+    for record in records:
         if not pack_path(source.packs, record.id).exists():
             # Swept meanwhile: a put may take no longer than a day from its first file to here.
             raise SourceChanged("what was stored of the content is gone from the disk", todo="put it again")
@@ -68,14 +76,19 @@ def store_content(db: Database, content: NewContent, *, keys: VaultKeys, source:
         if not _is_readable(db, numbers[0], source):
             chunks.add_payload(db, numbers[0], content.payload)
         return numbers
-    sealed = {chunk.id for record in content.packs for chunk in record.chunks}
+    sealed = {chunk.id for record in records for chunk in record.chunks}
     for number, chunk_id in zip(numbers, content.chunks, strict=True):
         if chunk_id not in sealed and not chunks.is_here(db, number):
             # It was, when the rest was sealed: a blob that shared it has been replaced and folded since.
-            raise SourceChanged(
+            raise ContentDropped(
                 "content that was here already has been dropped meanwhile", todo="put it again"
             )
     return numbers
+
+
+def _are_here(db: Database, record: PackRecord) -> bool:
+    numbers = chunks.find_chunks(db, [ChunkId(chunk.id) for chunk in record.chunks])
+    return len(numbers) == len(record.chunks) == len(chunks.those_here(db, list(numbers.values())))
 
 
 def _is_readable(db: Database, chunk: int, source: ChunkSource) -> bool:
