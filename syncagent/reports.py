@@ -129,7 +129,10 @@ class NamespaceInfo:
 
 @dataclass(frozen=True, slots=True)
 class NamespaceStatus:
-    """Live blobs of a namespace by status, and what waits without content (deletions, flags)."""
+    """Live blobs of a namespace by status, and what waits without content.
+
+    Deletions, and new metadata of what is not on this device.
+    """
 
     blobs: int
     counts: Mapping[SyncStatus, int]

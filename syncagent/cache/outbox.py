@@ -24,11 +24,17 @@ class Superseded:
 
 
 def enqueue_version(
-    db: Database, version_no: int, *, priority: int = DEFAULT_PRIORITY, group: GroupId | None = None
+    db: Database,
+    version_no: int,
+    *,
+    priority: int = DEFAULT_PRIORITY,
+    group: GroupId | None = None,
+    is_bare: bool = False,
 ) -> None:
-    """Queue a version for publishing."""
+    """Queue a version for publishing; `is_bare` where its content is not here."""
     db.execute(
-        "INSERT INTO upload (version_no, priority, group_id) VALUES (?, ?, ?)", (version_no, priority, group)
+        "INSERT INTO upload (version_no, priority, group_id, was_bare) VALUES (?, ?, ?, ?)",
+        (version_no, priority, group, is_bare),
     )
 
 

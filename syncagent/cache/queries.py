@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from syncagent.cache import alarms, meta, outbox
 from syncagent.cache.db import Database
+from syncagent.cache.status import BARE
 from syncagent.cache.waiting import kind_of
 from syncagent.errors import TransientRemoteError
 from syncagent.model import SyncStatus
@@ -22,6 +23,12 @@ _INTERNAL_CHANGES = (
     "SELECT sum(blobs) FROM status_count JOIN namespace ON namespace.no = namespace_no"
     " WHERE name LIKE '.%' AND status IN (?, ?)"
 )
+_BARE = (
+    "SELECT namespace_no, count(*) FROM upload INDEXED BY upload_bare"  # noqa: S608 - from the enumeration
+    " JOIN version ON version.no = version_no JOIN blob ON blob.no = blob_no"
+    f" WHERE was_bare AND version.status IN ({','.join(str(int(status)) for status in BARE)})"
+    " GROUP BY namespace_no"
+)
 _UNSENT = (int(SyncStatus.PENDING_UPLOAD), int(SyncStatus.FAILED_UPLOAD))
 
 
@@ -35,10 +42,11 @@ def status(db: Database, *, last_sync: float | None, now: float) -> VaultStatus:
     """
     namespaces: dict[str, NamespaceStatus] = {}
     totals: dict[SyncStatus, int] = dict.fromkeys(SyncStatus, 0)
-    tombstones_total = 0
+    waiting_total = 0
+    bare: dict[int, int] = dict(db.all(_BARE))
     for number, name in db.all("SELECT no, name FROM namespace WHERE name NOT LIKE '.%' ORDER BY name"):
         counts: dict[SyncStatus, int] = dict.fromkeys(SyncStatus, 0)
-        tombstones = 0
+        waiting = bare.get(number, 0)
         for deleted, code, blobs in db.all(
             "SELECT deleted, status, blobs FROM status_count WHERE namespace_no = ?", (number,)
         ):
@@ -46,9 +54,9 @@ def status(db: Database, *, last_sync: float | None, now: float) -> VaultStatus:
                 counts[SyncStatus(code)] += blobs
                 totals[SyncStatus(code)] += blobs
             elif code in (SyncStatus.PENDING_UPLOAD, SyncStatus.FAILED_UPLOAD):
-                tombstones += blobs
-        tombstones_total += tombstones
-        namespaces[name] = NamespaceStatus(sum(counts.values()), counts, tombstones)
+                waiting += blobs
+        waiting_total += waiting
+        namespaces[name] = NamespaceStatus(sum(counts.values()), counts, waiting)
     changes = int(db.scalar("SELECT count(*) FROM upload WHERE version_no IS NULL") or 0)
     waits_until = [
         at
@@ -68,7 +76,7 @@ def status(db: Database, *, last_sync: float | None, now: float) -> VaultStatus:
         remote=meta.find_text(db, meta.REMOTE) or "",
         counts=totals,
         namespaces=namespaces,
-        pending_changes=changes + tombstones_total + int(db.scalar(_INTERNAL_CHANGES, _UNSENT) or 0),
+        pending_changes=changes + waiting_total + int(db.scalar(_INTERNAL_CHANGES, _UNSENT) or 0),
         conflicts=int(db.scalar(_CONFLICTS) or 0),
         last_sync=None if last_sync is None else utc(last_sync * 1000),
         next_attempt=utc(max(waits_until)) if waits_until and reason else None,

@@ -169,8 +169,10 @@ CREATE TABLE upload (
     retries INTEGER NOT NULL DEFAULT 0,
     next_attempt_at INTEGER NOT NULL DEFAULT 0,
     last_error TEXT,
-    batch_seq INTEGER                          -- in the outbox with this batch
+    batch_seq INTEGER,                         -- in the outbox with this batch
+    was_bare INTEGER NOT NULL DEFAULT 0        -- 1: a version whose content was not here when it was made
 );
+CREATE INDEX upload_bare ON upload (version_no) WHERE was_bare;
 CREATE INDEX upload_due ON upload (priority, no) WHERE batch_seq IS NULL;
 CREATE INDEX upload_group ON upload (group_id) WHERE group_id IS NOT NULL;
 CREATE INDEX upload_batch ON upload (batch_seq) WHERE batch_seq IS NOT NULL;

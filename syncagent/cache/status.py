@@ -69,6 +69,9 @@ TRANSITIONS: dict[Event, dict[SyncStatus | None, SyncStatus]] = {
     Event.SHARED: {LOCAL_ONLY: PENDING_UPLOAD},
 }
 
+BARE = (PENDING_DOWNLOAD, FAILED_DOWNLOAD, REMOTE_ONLY)
+"""What a version shows whose content is not here; it may wait to be published all the same."""
+
 PRECEDENCE = (
     FAILED_UPLOAD,
     PENDING_UPLOAD,

@@ -279,7 +279,10 @@ def add_local(
         )
     added = add_version(db, version, device=device, seq=0, status=status, chunks=numbers)
     if status is not SyncStatus.LOCAL_ONLY:
-        outbox.enqueue_version(db, added.version_no, priority=priority, group=_group(version))
+        is_bare = status is not SyncStatus.PENDING_UPLOAD
+        outbox.enqueue_version(
+            db, added.version_no, priority=priority, group=_group(version), is_bare=is_bare
+        )
     if status is SyncStatus.PENDING_DOWNLOAD:
         downloads.enqueue(db, [added.version_no])
     is_folded = [

@@ -280,3 +280,21 @@ async def test_what_keeps_new_metadata_from_being_sent_is_said(
         assert found.next_attempt is not None and found.next_attempt.timestamp() == world.clock.now + 60
         assert await vault.retry() == 1
         assert (await vault.sync()).sent == 1
+
+
+async def test_new_metadata_that_waits_is_counted_while_the_content_is_not_here(world: World) -> None:
+    await world.put_and_sync("a", x=LETTER, y=b"other")
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        for blob_id in ("x", "y"):
+            await notes.evict(blob_id)
+            await notes.set_metadata(blob_id, {"title": "first"})
+            await notes.set_metadata(blob_id, {"title": "new"})
+        status = await vault.status()
+        assert status.pending_changes == status.namespaces["notes"].pending_changes == 2
+        assert (await notes.get("y")).data == b"other"
+        status = await vault.status()
+        assert status.pending_changes == 1, "the other waits with its content, and is counted as a blob"
+        assert status.counts[syncagent.SyncStatus.PENDING_UPLOAD] == 1
+        await vault.sync()
+        assert (await vault.status()).pending_changes == 0
