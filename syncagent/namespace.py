@@ -267,8 +267,9 @@ class Namespace:
         Once said, it is only ever put off: of two times the later one stands, on all devices, and never is
         the latest. With `force` this one stands, sooner or not, and later calls put it off from there. From
         then on, by each device's own clock, `get`, `list`, `exists`, `count` and the other calls treat the
-        blob as absent; put off, it is there again. Nothing is removed from the disk or the remote for it
-        yet, and `status` still counts it. A put of its id makes it anew.
+        blob as absent; put off, it is there again. A week later its content leaves this device, as by
+        `evict`, if it is not pinned. Nothing is removed from the remote for it yet, and `status` still counts
+        it. A put of its id makes it anew.
 
         Args:
             blob_id: a blob that is there, or has expired.

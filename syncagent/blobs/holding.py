@@ -10,25 +10,20 @@ from functools import partial
 from syncagent import names
 from syncagent.answers import PrefetchResult
 from syncagent.blobs.inside import Inside
-from syncagent.cache import holding, sweep
-from syncagent.cache.chunks import batched
+from syncagent.cache import holding
 from syncagent.cache.db import Database
-from syncagent.cache.there import PackThere
 from syncagent.engine import history
+from syncagent.engine.evicting import Shown, drop_content
 from syncagent.engine.history import Name
-from syncagent.engine.tasks import run_together
 from syncagent.errors import (
     BlobNotFound,
     ConfigError,
     NotSent,
-    ObjectNotFound,
     RemoteError,
     RemoteRolledBack,
     SyncAgentError,
     WrongVault,
 )
-
-_HEADS_AT_ONCE = 4
 
 
 async def pin(inside: Inside, blob_id: str) -> None:
@@ -69,31 +64,14 @@ async def evict(inside: Inside, blob_id: str) -> None:
     name = Name(inside.name, names.check_blob_id(blob_id))
     cache = inside.ctx.cache
     blob = await cache.read(partial(_evictable, name=name, now_ms=inside.ctx.now_ms()))
+    packs = await cache.read(partial(holding.packs_to_prove, blob=blob))
     proven: set[int] = set()
-    for some in batched(await cache.read(partial(holding.packs_to_prove, blob=blob)), _HEADS_AT_ONCE):
-        await run_together(partial(_prove, inside, pack, proven) for pack in some)
+    if packs:
+        shown = Shown(await inside.engine.remote())
+        await shown.look(packs)
+        proven = shown.packs
     await cache.write(partial(_give_up, name=name, now_ms=inside.ctx.now_ms(), proven=proven))
-    after: int | None = 0
-    while after is not None:
-        dropped = await cache.write(
-            partial(holding.drop_some, blob=blob, proven=proven, after=after), background=True
-        )
-        if dropped.files:
-            folder = inside.ctx.profile.packs
-            await cache.write(
-                partial(sweep.remove_unknown, folder=folder, ids=dropped.files), background=True
-            )
-        after = dropped.next
-
-
-async def _prove(inside: Inside, pack: PackThere, proven: set[int]) -> None:
-    remote = await inside.engine.remote()
-    try:
-        found = await remote.head(names.pack_object(pack.id))
-    except ObjectNotFound:
-        return  # what is in it alone stays here
-    if found.size == pack.size:
-        proven.add(pack.no)
+    await drop_content(inside.ctx, blob, proven)
 
 
 def _want(db: Database, name: Name, now_ms: int, *, pins: bool) -> list[int]:

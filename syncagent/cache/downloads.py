@@ -8,6 +8,10 @@ from syncagent.cache.db import Database
 from syncagent.cache.status import Event, sql_case
 from syncagent.model import DEFAULT_PRIORITY
 
+EXPIRED_MS = 7 * 24 * 3600 * 1000
+"""Content of a blob that expired so long ago is not wanted here. Within a week a clock that is wrong by days
+is noticed, and a device that has put the blob off comes online."""
+
 
 @dataclass(frozen=True, slots=True)
 class MissingChunk:
@@ -47,12 +51,13 @@ def enqueue(db: Database, versions: Iterable[int], *, priority: int = DEFAULT_PR
 
 
 def due(db: Database, now_ms: int, limit: int, namespace: int | None = None) -> list[int]:
-    """Wanted versions whose time has come, by (priority, age)."""
+    """Wanted versions whose time has come, by (priority, age); none of a blob that expired long ago."""
     rows = db.all(
         "SELECT version_no FROM download JOIN version ON version.no = version_no"
         " JOIN blob ON blob.no = blob_no WHERE next_attempt_at <= ? AND (? IS NULL OR namespace_no = ?)"
+        " AND (expires_at IS NULL OR expires_at > ?)"
         " ORDER BY priority, version_no LIMIT ?",
-        (now_ms, namespace, namespace, limit),
+        (now_ms, namespace, namespace, now_ms - EXPIRED_MS, limit),
     )
     return [row[0] for row in rows]
 

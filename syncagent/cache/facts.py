@@ -71,6 +71,12 @@ def set_expires_at(db: Database, blob: int, at: int | None) -> None:
     db.execute("UPDATE blob SET expires_at = ? WHERE no = ?", (at, blob))
 
 
+def is_over(db: Database, blob: int, at: int) -> bool:
+    """Whether a blob has expired by a time."""
+    found = db.scalar("SELECT 1 FROM blob WHERE no = ? AND expires_at <= ?", (blob, at))
+    return found is not None
+
+
 def find_register(db: Database, kind: str, key: bytes) -> RegisterRow | None:
     """What stands for a key of a last-writer-wins kind."""
     row = db.one("SELECT change, device, hlc FROM register WHERE kind = ? AND key = ?", (kind, key))

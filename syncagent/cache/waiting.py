@@ -14,6 +14,7 @@ from syncagent.times import utc
 
 _UPLOADS = (SyncStatus.PENDING_UPLOAD, SyncStatus.FAILED_UPLOAD)
 _DOWNLOADS = (SyncStatus.PENDING_DOWNLOAD, SyncStatus.FAILED_DOWNLOAD)
+_SETTLED = (SyncStatus.SYNCED, SyncStatus.REMOTE_ONLY, SyncStatus.LOCAL_ONLY)
 _FAILED = (SyncStatus.FAILED_UPLOAD, SyncStatus.FAILED_DOWNLOAD)
 LONGEST_MS = 25 * 3600 * 1000
 """No row waits longer than a day."""
@@ -77,6 +78,10 @@ def explain(db: Database, namespace: str, blob_id: str, *, now_ms: int) -> Expla
     head = min(heads, key=lambda one: (PRECEDENCE.index(one.status), one.no != row.winner_no))
     queued = _queued(db, head.no, head.status)
     cause = _cause(db, row.no, head, queued)
+    is_settled = head.status in _SETTLED and queued is None and not row.is_deleted
+    if is_settled and row.expires_at is not None and row.expires_at <= now_ms:
+        text = f"it expired at {utc(row.expires_at).isoformat(sep=' ', timespec='seconds')}"
+        cause = _Cause(text, "`syncagent expire` with a later time brings it back")
     return Explanation(
         namespace=namespace,
         id=blob_id,

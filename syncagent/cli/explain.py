@@ -14,6 +14,9 @@ from syncagent.model import SyncStatus
 from syncagent.names import check_namespace
 from syncagent.reports import Explanation
 
+_SETTLED = (SyncStatus.SYNCED, SyncStatus.REMOTE_ONLY, SyncStatus.LOCAL_ONLY)
+"""No sync tries anything for these."""
+
 
 @click.command()
 @click.argument("target", metavar="NS/ID")
@@ -90,7 +93,7 @@ def _lines(found: Explanation) -> list[str]:
         lines.append(f"failed     {found.retries:,} times for a reason of its own")
     if found.next_attempt is not None:
         lines.append(f"next try   {time_text(found.next_attempt)}")
-    elif found.cause and found.status not in (SyncStatus.LOCAL_ONLY, SyncStatus.REMOTE_ONLY):
+    elif found.cause and found.status not in _SETTLED:
         lines.append("next try   with the next sync")
     if found.unblock:
         lines.append(f"what helps {found.unblock}")

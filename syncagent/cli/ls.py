@@ -16,7 +16,6 @@ from syncagent.cli.target import parse_listing
 from syncagent.cli.text import counted, escaped, size_text, time_text, time_value
 from syncagent.errors import SyncAgentError
 from syncagent.model import SyncStatus
-from syncagent.reports import NamespaceStatus
 
 if TYPE_CHECKING:
     from syncagent.cache.db import Database
@@ -90,7 +89,7 @@ def _namespaces(
 
     output = session.output
     found = db.run(partial(queries.status, last_sync=None, now=0.0)).namespaces
-    shown = {name: _matching(one, status) for name, one in found.items()}
+    shown = {name: _matching(db, name, status) for name in found}
     shown = {name: counts for name, counts in shown.items() if sum(counts.values())}
     if count:
         total = sum(sum(counts.values()) for counts in shown.values())
@@ -113,8 +112,16 @@ def _namespaces(
             output.result(f"{name:<20} {counted(sum(counts.values()), 'blob')}: {counts_text(counts)}")
 
 
-def _matching(one: NamespaceStatus, status: SyncStatus | None) -> dict[SyncStatus, int]:
-    return {key: blobs for key, blobs in one.counts.items() if status is None or key is status}
+def _matching(db: "Database", name: str, status: SyncStatus | None) -> dict[SyncStatus, int]:
+    """Blobs of each status, or of one, that a list of the namespace shows."""
+    from syncagent.cache.listing import BlobFilter, count_blobs
+
+    now_ms = int(time.time() * 1000)
+    return {
+        key: db.run(partial(count_blobs, wanted=BlobFilter(name, "", key, None, now_ms)))
+        for key in SyncStatus
+        if status is None or key is status
+    }
 
 
 def _count(session: Session, db: "Database", wanted: "BlobFilter") -> None:

@@ -227,7 +227,7 @@ def _apply_change(
         case FlagsChange():
             facts.add_flags(db, _blob(db, change), change.add, change.remove)
         case ExpiresChange():
-            marks.add_expiry(db, _blob(db, change), change, device_no)
+            marks.add_expiry(db, _blob(db, change), change, device_no, now_ms=now_ms)
         case TagChange():
             key = change.version + change.name.encode()
             merge_register(db, "tag", key, Register(change, incoming.device))

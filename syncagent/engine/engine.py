@@ -22,6 +22,7 @@ from syncagent.cache.lock import SyncLock
 from syncagent.cache.place import Place, load_place
 from syncagent.engine.broadcast import Broadcast
 from syncagent.engine.context import Context
+from syncagent.engine.expiring import give_up_expired
 from syncagent.engine.fetch import Fetcher, Part
 from syncagent.engine.gate import TransferGate
 from syncagent.engine.herald import Herald
@@ -209,7 +210,8 @@ class Engine:
                     await self._note_failure(exc, tally)
                     raise
                 told = await self._note_success(tally)
-                await sweep_leftovers(self._ctx)
+                if await sweep_leftovers(self._ctx):
+                    await give_up_expired(self._ctx, await self.remote())
             except SyncAgentError as exc:
                 await self.herald.fail(exc)
                 raise

@@ -10,9 +10,10 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from syncagent.cache import blobs, facts, meta, outbox
+from syncagent.cache import blobs, facts, holding, meta, outbox, settings
 from syncagent.cache.chunks import batched
 from syncagent.cache.db import Database
+from syncagent.cache.downloads import EXPIRED_MS
 from syncagent.engine.heads import is_local_only
 from syncagent.engine.stamps import next_hlc
 from syncagent.errors import BlobNotFound, LimitExceeded, SyncAgentError
@@ -118,16 +119,20 @@ def set_expiry(
     standing = max((row.hlc for row in facts.expiries(db, blob.no)), default=0)
     hlc = next_hlc(db, now_ms, replaces=standing)
     change = ExpiresChange(blob.namespace, blob.blob_id, at, forced, hlc)
-    add_expiry(db, blob.no, change, blobs.device_no(db, device))
+    add_expiry(db, blob.no, change, blobs.device_no(db, device), now_ms=now_ms)
     if not blob.stays_local:
         outbox.enqueue_change(db, encode_change(change), group=group)
 
 
-def add_expiry(db: Database, blob: int, change: ExpiresChange, device: int) -> None:
+def add_expiry(db: Database, blob: int, change: ExpiresChange, device: int, *, now_ms: int) -> None:
     """Take over an expiry change of a device, and note what all of them come to."""
+    was_over = facts.is_over(db, blob, now_ms - EXPIRED_MS)
     facts.add_expiry(db, blob, at=change.at, forced=change.forced, hlc=change.hlc, device=device)
     known = [Expiry(row.at, row.forced, row.hlc) for row in facts.expiries(db, blob)]
     facts.set_expires_at(db, blob, merge.expires_at(merge.facts_of((), expires=known)))
+    is_back = was_over and not facts.is_over(db, blob, now_ms - EXPIRED_MS)
+    if is_back and settings.wants(db, change.namespace, change.blob_id, now_ms=now_ms):
+        holding.want(db, blob)  # its content may have been given up
 
 
 def _is_about(db: Database, blob: Marked, change: Change) -> bool:

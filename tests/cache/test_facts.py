@@ -54,10 +54,10 @@ def test_what_expiries_come_to_does_not_depend_on_their_order(db: Database, orde
     ]
     blob = blobs.blob_no(db, blobs.namespace_no(db, "notes"), "a")
     for index in order:
-        marks.add_expiry(db, blob, changes[index], blobs.device_no(db, ONE))
+        marks.add_expiry(db, blob, changes[index], blobs.device_no(db, ONE), now_ms=0)
     assert db.all("SELECT expires_at FROM blob") == [(50,)], "the forced one starts afresh"
     forced = ExpiresChange("notes", "a", NEVER, True, 5)
-    marks.add_expiry(db, blob, forced, blobs.device_no(db, TWO))
+    marks.add_expiry(db, blob, forced, blobs.device_no(db, TWO), now_ms=0)
     assert db.all("SELECT expires_at FROM blob") == [(None,)], "for ever"
 
 

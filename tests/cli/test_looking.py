@@ -146,6 +146,22 @@ def test_namespaces_without_blobs_are_left_out(shell: Shell) -> None:
     assert shell("ls", "never-seen").ok().out == ""
 
 
+def test_what_has_expired_is_in_no_list_and_explain_says_so(shell: Shell) -> None:
+    shell("put", "n/a", "-", stdin=b"x").ok()
+    shell("put", "n/b", "-", stdin=b"x").ok()
+    shell("put", "m/a", "-", stdin=b"x").ok()
+    shell("sync").ok()
+    for name in ("n/a", "m/a"):
+        shell("expire", name, "--at", "2020-01-01T00:00:00Z", "--force").ok()
+    shell("sync").ok()
+    assert shell("ls").ok().out == f"{'n':<20} 1 blob: 1 synced\n"
+    assert shell("ls", "--count").ok().out == shell("ls", "n", "--count").ok().out == "1\n"
+    assert shell("ls", "--json").ok().document["namespaces"][0]["blobs"] == 1
+    lines = shell("explain", "n/a").ok().out.splitlines()
+    assert lines[1] == "cause      it expired at 2020-01-01 00:00:00+00:00"
+    assert [line.split()[0] for line in lines[1:]] == ["cause", "what"]
+
+
 def test_ls_sorts_and_filters_by_flag(shell: Shell) -> None:
     for name, content in (("a", b"33"), ("b", b"1"), ("c", b"222")):
         shell("put", f"n/{name}", "-", stdin=content).ok()

@@ -1,4 +1,4 @@
-"""When blobs expire: put off only, unless forced; by the local clock; nothing is removed for it."""
+"""When blobs expire: put off only, unless forced; by the local clock."""
 
 import datetime
 from collections.abc import Awaitable, Callable
@@ -28,7 +28,8 @@ async def settle(world: World) -> None:
         await world.sync(device)
 
 
-async def test_an_expired_blob_is_absent_for_every_call_and_nothing_of_it_is_removed(world: World) -> None:
+async def test_an_expired_blob_is_absent_for_every_call_and_stays_as_it_is(world: World) -> None:
+    """From its time on, by the local clock (row C1)."""
     async with world.open("a") as vault:
         notes = vault.namespace("notes")
         await notes.put("x", b"x", expires_at=at(60))
@@ -77,6 +78,7 @@ async def test_a_clock_that_jumps_hides_a_blob_for_as_long_as_it_is_wrong(world:
 
 
 async def test_it_is_only_put_off_unless_forced(world: World) -> None:
+    """A time is only ever extended (row C1)."""
     async with world.open("a") as vault:
         notes = vault.namespace("notes")
         await notes.put("x", b"x")

@@ -10,6 +10,7 @@ from syncagent.errors import BlobNotFound, ConfigError, ObjectRefused, QuotaExce
 from syncagent.model import MAX_RETRIES, SyncStatus
 from syncagent.reports import Explanation, SyncState
 from syncagent.vault import Vault
+from tests.engine.test_expiry import at
 from tests.engine.world import NOON, Fails, World, change, rows
 
 pytestmark = pytest.mark.anyio
@@ -33,6 +34,18 @@ async def test_nothing_is_in_the_way_of_a_blob_that_is_in_sync(world: World) -> 
         assert found.next_attempt is None and found.retries == 0 and not found.deleted
         [blob] = (await vault.namespace("notes").list()).blobs
         assert found.version == blob.version
+
+
+async def test_a_blob_that_has_expired_says_so(world: World) -> None:
+    async with world.open("a") as vault:
+        await vault.namespace("notes").put("x", b"one", expires_at=at(60))
+        world.clock.now += 60
+        assert (await why(vault, "x")).cause == "no sync has come to it yet"
+        await vault.sync()
+        found = await why(vault, "x")
+        assert found.cause == f"it expired at {at(60).isoformat(sep=' ')}" and "expire" in found.unblock
+        await vault.namespace("notes").set_expiry("x", None)
+        assert (await why(vault, "x")).cause == ""
 
 
 async def test_a_new_blob_waits_for_a_sync(world: World) -> None:
