@@ -358,7 +358,7 @@ class Namespace:
         """Give up a blob's content on this device, of old versions too, and a pin; it is listed as before.
 
         Only what the remote holds is given up: each of its packs is named by a journal and is there now with
-        its size. What another blob shares stays. In an eager namespace the next version is fetched again.
+        its size. What another blob shares stays. In an eager namespace the next content is fetched again.
 
         Raises:
             BlobNotFound: no live blob has this id on this device.

@@ -7,7 +7,7 @@ every put and every version that arrives finds them.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from syncagent.cache import downloads
+from syncagent.cache import blobs, downloads
 from syncagent.cache.chunks import SQL_VARIABLES, batched
 from syncagent.cache.db import Database
 from syncagent.cache.status import Event, sql_case
@@ -73,6 +73,22 @@ def wants(db: Database, name: str, blob_id: str, *, now_ms: int) -> bool:
         (name, blob_id, now_ms - LATELY_MS),
     )
     return found is not None
+
+
+def wanted_before(db: Database, parents: Sequence[bytes], chunks: Sequence[int]) -> bool | None:
+    """Whether content is wanted that a head among these versions has too; None if it is here, or has none.
+
+    Of a version that replaces it with the same content, such as one with new metadata, it is no more and no
+    less wanted.
+    """
+    statuses: set[SyncStatus] = set()
+    for parent in parents:
+        row = db.one("SELECT no, status FROM version WHERE id = ? AND status IS NOT NULL", (parent,))
+        if row is not None and blobs.chunk_numbers(db, row[0]) == chunks:
+            statuses.add(SyncStatus(row[1]))
+    if SyncStatus.REMOTE_ONLY in statuses:
+        return False
+    return True if statuses & {SyncStatus.PENDING_DOWNLOAD, SyncStatus.FAILED_DOWNLOAD} else None
 
 
 def kept_apart(db: Database) -> set[str]:

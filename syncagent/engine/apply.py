@@ -286,7 +286,9 @@ def _apply_version(db: Database, version: Version, incoming: Incoming, applied: 
         for position, chunk_id in enumerate(version.content)
     ]
     is_here = all(chunks.is_here(db, number) for number in numbers)
-    is_wanted = settings.wants(db, version.namespace, version.blob_id, now_ms=now_ms)
+    is_wanted = settings.wanted_before(db, [parent.version for parent in version.parents], numbers)
+    if is_wanted is None:
+        is_wanted = settings.wants(db, version.namespace, version.blob_id, now_ms=now_ms)
     arrival = Event.ARRIVED_WANTED if is_wanted else Event.ARRIVED_UNWANTED
     status = after(None, Event.ARRIVED_HERE if is_here else arrival)
     assert status is not None

@@ -278,8 +278,8 @@ def add_local(
             todo="share the blob first: put it with local_only=False",
         )
     added = add_version(db, version, device=device, seq=0, status=status, chunks=numbers)
+    is_bare = status is not SyncStatus.PENDING_UPLOAD
     if status is not SyncStatus.LOCAL_ONLY:
-        is_bare = status is not SyncStatus.PENDING_UPLOAD
         outbox.enqueue_version(
             db, added.version_no, priority=priority, group=_group(version), is_bare=is_bare
         )

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from syncagent.cache import blobs, chunks
+from syncagent.cache import blobs, chunks, settings
 from syncagent.cache.db import Database
 from syncagent.cache.status import Event, after
 from syncagent.engine import history, local
@@ -12,7 +12,7 @@ from syncagent.engine.history import Name
 from syncagent.engine.local import Resolution
 from syncagent.engine.stamps import next_hlc
 from syncagent.errors import BlobNotFound, VersionConflict, VersionNotFound
-from syncagent.model import GroupId, Metadata, SyncStatus, Version
+from syncagent.model import GroupId, Metadata, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,10 @@ def record_revision(db: Database, *, wanted: Revision, now_ms: int, group: Group
     )
     event = Event.PUT_LOCAL if stays_local else Event.PUT
     if not chunks.is_complete(db, base_no):
-        statuses = {head.no: head.status for head in heads}
-        is_unwanted = statuses.get(base_no) is SyncStatus.REMOTE_ONLY
-        event = Event.ARRIVED_UNWANTED if is_unwanted else Event.ARRIVED_WANTED
+        is_wanted = settings.wanted_before(db, [base.id], blobs.chunk_numbers(db, base_no))
+        if is_wanted is None:  # an old version
+            is_wanted = settings.wants(db, base.namespace, base.blob_id, now_ms=now_ms)
+        event = Event.ARRIVED_WANTED if is_wanted else Event.ARRIVED_UNWANTED
     status = after(None, event)
     assert status is not None
     return local.add_local(db, version, blobs.chunk_numbers(db, base_no), replaced, status=status)

@@ -147,3 +147,81 @@ async def test_a_part_of_a_waiting_transaction_cannot_be_kept_here(world: World)
     async with world.open("b") as vault:
         await vault.sync()
         assert await statuses(vault) == {"p": "SYNCED", "q": "SYNCED"}
+
+
+# What a version that brings no content of its own makes a device want ----------------------------
+
+
+async def from_b(world: World, *, metadata: str) -> None:
+    async with world.open("b") as vault:
+        await vault.sync()
+        await vault.namespace("notes").set_metadata("x", {"title": metadata})
+        await vault.sync()
+
+
+@pytest.mark.parametrize("fetch", ["eager", "on-demand"])
+async def test_new_metadata_from_elsewhere_does_not_bring_back_what_was_given_up(
+    world: World, fetch: str
+) -> None:
+    await world.put_and_sync("a", x=b"1" * 1000)
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.settings(fetch=fetch)
+        await vault.sync()
+        await notes.evict("x")
+        await from_b(world, metadata="new")
+        await vault.sync()
+        assert await statuses(vault) == {"x": "REMOTE_ONLY"}
+        assert (await notes.history("x"))[0].metadata == {"title": "new"}
+    await world.put_and_sync("b", x=b"2" * 1000)
+    async with world.open("a") as vault:
+        await vault.sync()
+        assert await statuses(vault) == {"x": "SYNCED" if fetch == "eager" else "REMOTE_ONLY"}
+
+
+async def test_content_that_is_waited_for_is_waited_for_under_new_metadata_too(world: World) -> None:
+    await world.put_and_sync("a", x=b"1" * 1000)
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.settings(fetch="on-demand")
+        await vault.sync()
+        await notes.evict("x")
+    back = [world.hide(name) for name in world.names(names.PACKS)]
+    async with world.open("a") as vault:
+        (result,) = await vault.namespace("notes").prefetch(["x"])
+        assert result.error is not None
+    for bring in back:
+        bring()
+    await from_b(world, metadata="new")
+    async with world.open("a") as vault:
+        await vault.sync()
+        assert await statuses(vault) == {"x": "SYNCED"}
+
+
+@pytest.mark.parametrize("is_pinned", [False, True])
+@pytest.mark.parametrize("fetch", ["eager", "on-demand"])
+async def test_an_old_version_that_ends_a_conflict_is_fetched_by_the_policy(
+    world: World, fetch: str, is_pinned: bool
+) -> None:
+    async with world.open("a") as vault:
+        await vault.namespace("notes").settings(fetch="on-demand")
+        old = await vault.namespace("notes").put("x", b"old" * 1000)
+        await vault.sync()
+        await vault.namespace("notes").put("x", b"newer" * 1000, replace=True)
+        await vault.sync()
+    await world.sync("b")
+    await world.put_and_sync("b", x=b"theirs" * 1000)
+    await world.put_and_sync("a", x=b"mine" * 1000)
+    async with world.open("c") as vault:
+        notes = vault.namespace("notes")
+        await vault.sync()
+        await notes.settings(fetch=fetch)
+        await vault.sync()
+        if is_pinned:
+            await notes.pin("x")
+        await notes.resolve("x", version=str(old))
+        wanted = fetch == "eager" or is_pinned
+        assert await statuses(vault) == {"x": "PENDING_DOWNLOAD" if wanted else "REMOTE_ONLY"}
+        await vault.sync()
+        assert await statuses(vault) == {"x": "SYNCED" if wanted else "REMOTE_ONLY"}
+        assert (await notes.get("x")).data == b"old" * 1000
