@@ -6,7 +6,8 @@ from syncagent import names
 from syncagent.answers import BlobInfo, BlobPage, ListOrder
 from syncagent.blobs.inside import Inside
 from syncagent.cache import listing
-from syncagent.cache.listing import BlobFilter, Order
+from syncagent.cache.listing import Order
+from syncagent.cache.matching import BlobFilter
 from syncagent.errors import BlobNotFound, ConfigError
 from syncagent.model import SyncStatus
 

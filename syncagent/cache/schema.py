@@ -57,7 +57,11 @@ CREATE TABLE blob (
     UNIQUE (namespace_no, id)
 );
 CREATE INDEX blob_conflict ON blob (namespace_no, id) WHERE conflict;
-CREATE INDEX blob_expires ON blob (namespace_no, expires_at) WHERE expires_at IS NOT NULL;
+-- With the columns that tell of live blobs, so that counts are answered by the index and read no blob.
+CREATE INDEX blob_expires ON blob (namespace_no, expires_at, no, deleted, winner_no)
+    WHERE expires_at IS NOT NULL;
+-- What a count of ids takes off.
+CREATE INDEX blob_hidden ON blob (namespace_no, id, deleted, winner_no) WHERE deleted OR winner_no IS NULL;
 CREATE TABLE access (                          -- on this device alone
     blob_no INTEGER PRIMARY KEY,
     reads INTEGER NOT NULL,                    -- how often its content was read

@@ -19,7 +19,8 @@ from syncagent.model import SyncStatus
 
 if TYPE_CHECKING:
     from syncagent.cache.db import Database
-    from syncagent.cache.listing import BlobFilter, Order
+    from syncagent.cache.listing import Order
+    from syncagent.cache.matching import BlobFilter
 
 PAGE_BLOBS = 1000
 
@@ -70,7 +71,9 @@ def ls(
     if where is None and (flag is not None or sort != "id" or reverse):
         raise click.UsageError("--flag, --sort and --reverse are for the blobs of one namespace")
     with open_cache(session) as db:
-        from syncagent.cache.listing import BlobFilter, Order  # loaded while the key was derived
+        # Loaded while the key was derived.
+        from syncagent.cache.listing import Order
+        from syncagent.cache.matching import BlobFilter
 
         if where is None:
             _namespaces(session, db, status, count, is_null)
@@ -114,7 +117,8 @@ def _namespaces(
 
 def _matching(db: "Database", name: str, status: SyncStatus | None) -> dict[SyncStatus, int]:
     """Blobs of each status, or of one, that a list of the namespace shows."""
-    from syncagent.cache.listing import BlobFilter, count_blobs
+    from syncagent.cache.listing import count_blobs
+    from syncagent.cache.matching import BlobFilter
 
     now_ms = int(time.time() * 1000)
     return {

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 import syncagent
 from syncagent.cache import blobs, meta, outbox, ownbatches, queries, schema, sendable
 from syncagent.cache.db import Database
-from syncagent.cache.listing import BlobFilter, count_blobs
+from syncagent.cache.listing import count_blobs
+from syncagent.cache.matching import BlobFilter
 from syncagent.cache.profile import Credential, Profile, unlock_profile
 from syncagent.cache.schema import SCHEMA, migrate
 from syncagent.cache.status import PRECEDENCE, Event
