@@ -60,7 +60,8 @@ class Namespace:
             metadata: text keys to text, 64-bit int, finite float, bool or bytes; at most 16 KiB packed.
             replace: store a new version where the id holds other bytes or metadata.
             if_version: replace, but only this version: the blob's present one, by its id or at least 8
-                digits of it.
+                digits of it. The last one of a blob that has expired since counts too: nobody has changed
+                it, and the blob is made anew.
             expected_sha256: of the whole content, 32 bytes or hex.
             expected_size: of the content, in bytes.
             priority: 1 to 4; what is sent first has the smallest.
@@ -217,7 +218,8 @@ class Namespace:
     ) -> Version:
         """End a conflict by content, or by one of its versions; everywhere, as soon as others hear of it.
 
-        The versions that it replaces stay in the history. Deleting the blob ends a conflict too.
+        The versions that it replaces stay in the history. Deleting the blob ends a conflict too. Where one of
+        them stays on this device, so does `data`, or that version: `put` with `local_only=False` shares it.
 
         Args:
             blob_id: the blob.

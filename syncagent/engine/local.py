@@ -71,7 +71,7 @@ def scope_of(db: Database, keys: VaultKeys, put: Put) -> Scope:
     number = blobs.find_namespace(db, put.namespace)
     row = None if number is None else blobs.find_blob(db, number, put.blob_id)
     heads = [] if row is None else blobs.heads(db, row.no)
-    if _stays_local(db, put, row, heads) and not is_local_only(heads):
+    if _stays_local(db, put, row, heads) and not _shows_local(row, heads):
         return random_scope()
     if row is not None and row.winner_no is not None:
         try:
@@ -146,7 +146,7 @@ def record_put(
         replaced = disputed(put.namespace, put.blob_id, row, heads, put.resolution.seen)
         if winner is not None and put.resolution.keeps_metadata:
             put = replace(put, metadata=winner.metadata)
-    was_local = is_local_only(heads)
+    was_local = _shows_local(row, heads)
     stays_local = _stays_local(db, put, row, heads)
     if stays_local and not was_local:
         scope = None  # one of its own
@@ -334,9 +334,20 @@ def _stays_local(db: Database, put: Put, row: BlobRow | None, heads: Sequence[He
     if put.local_only is not None:
         return put.local_only
     is_new = row is None or row.winner_no is None or row.is_deleted
-    if is_local_only(heads) and not is_new:
-        return True
-    return is_new and settings.load(db, put.namespace).local_only
+    if not is_new:
+        # Whoever ends a conflict has seen all sides, and may have made one of them.
+        ends = put.resolution is not None
+        return _shows_local(row, heads) or (ends and any(map(_is_local, heads)))
+    return settings.load(db, put.namespace).local_only
+
+
+def _shows_local(row: BlobRow | None, heads: Sequence[HeadRow]) -> bool:
+    """Whether what a blob shows stays on this device; another side of a conflict may not."""
+    return row is not None and any(head.no == row.winner_no and _is_local(head) for head in heads)
+
+
+def _is_local(head: HeadRow) -> bool:
+    return head.status is SyncStatus.LOCAL_ONLY
 
 
 def _check_version(put: Put, heads: Sequence[HeadRow], row: BlobRow | None) -> None:

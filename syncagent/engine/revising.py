@@ -62,7 +62,8 @@ def record_revision(db: Database, *, wanted: Revision, now_ms: int, group: Group
         return base
     else:
         replaced = [head for head in heads if head.no == row.winner_no or not row.is_conflict]
-    stays_local = is_local_only(replaced)
+    # Also where others have put something that is replaced too: the content has not been shared.
+    stays_local = is_local_only([head for head in heads if head.no == base_no]) or is_local_only(replaced)
     version = Version(
         id=os.urandom(16),
         hlc=next_hlc(db, now_ms),

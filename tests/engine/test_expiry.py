@@ -145,6 +145,22 @@ async def test_a_put_over_what_has_expired_makes_the_blob_anew(world: World) -> 
         assert (await vault.namespace("notes").get("x")).data == b"x"
 
 
+async def test_an_edit_of_what_has_expired_meanwhile_is_not_lost(world: World) -> None:
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        read = await notes.put("x", b"read", expires_at=at(60))
+        await notes.add_flags("x", {"seen"})
+        world.clock.now += 60
+        edited = await notes.put("x", b"edited", if_version=read)
+        assert (await notes.get("x")).data == b"edited"
+        assert (await notes.stat("x")).expires_at is None and await notes.get_flags("x") == frozenset()
+        with pytest.raises(VersionConflict):
+            await notes.put("x", b"too late", if_version=read)
+        await notes.delete("x")
+        with pytest.raises(VersionConflict):
+            await notes.put("x", b"too late", if_version=edited)
+
+
 @pytest.mark.parametrize("seconds", [None, 30.0, 500.0])
 async def test_a_put_over_a_deletion_begins_without_the_old_time(world: World, seconds: float | None) -> None:
     async with world.open("a") as vault:

@@ -225,3 +225,80 @@ async def test_an_old_version_that_ends_a_conflict_is_fetched_by_the_policy(
         await vault.sync()
         assert await statuses(vault) == {"x": "SYNCED" if wanted else "REMOTE_ONLY"}
         assert (await notes.get("x")).data == b"old" * 1000
+
+
+# A conflict between what stays here and what others have put --------------------------------------
+
+
+async def in_conflict_with_what_stays_here(world: World, *, wins: bool) -> None:
+    """`a` holds a version that stays there, over one that `b` has replaced."""
+    await world.put_and_sync("a", x=b"0")
+    await world.sync("b")
+    if not wins:
+        async with world.open("a") as vault:
+            await vault.namespace("notes").put("x", b"secret", replace=True, local_only=True)
+        world.clock.now += 10
+    await world.put_and_sync("b", x=b"theirs")
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        if wins:
+            world.clock.now += 10
+            await notes.put("x", b"secret", replace=True, local_only=True)
+        await vault.sync()
+        assert len(await notes.conflicts()) == 1
+        assert (await notes.get("x")).data == (b"secret" if wins else b"theirs")
+
+
+async def shown_at_b(world: World) -> bytes:
+    async with world.open("b") as vault:
+        await vault.sync()
+        assert await vault.namespace("notes").conflicts() == []
+        return (await vault.namespace("notes").get("x")).data
+
+
+async def test_an_edit_of_what_stays_here_stays_here_though_others_have_put_too(world: World) -> None:
+    await in_conflict_with_what_stays_here(world, wins=True)
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.put("x", b"secret, edited", replace=True)
+        await vault.sync()
+        assert await statuses(vault) == {"x": "LOCAL_ONLY"}
+    assert await shown_at_b(world) == b"theirs"
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.put("x", b"secret, edited", local_only=False)
+        await vault.sync()
+        assert await statuses(vault) == {"x": "SYNCED"}
+    assert await shown_at_b(world) == b"secret, edited"
+
+
+async def test_an_edit_of_what_others_have_put_is_shared_though_something_else_stays_here(
+    world: World,
+) -> None:
+    await in_conflict_with_what_stays_here(world, wins=False)
+    async with world.open("a") as vault:
+        await vault.namespace("notes").put("x", b"mine", replace=True)
+        await vault.sync()
+        assert await statuses(vault) == {"x": "SYNCED"}
+    assert await shown_at_b(world) == b"mine"
+
+
+@pytest.mark.parametrize("wins", [True, False])
+@pytest.mark.parametrize("how", ["merged", "secret", "theirs"])
+async def test_what_stays_here_is_not_shared_by_the_end_of_a_conflict(
+    world: World, how: str, wins: bool
+) -> None:
+    await in_conflict_with_what_stays_here(world, wins=wins)
+    packs = world.names(names.PACKS)
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        sides = {(await notes.get("x", version=v)).data: v for v in (await notes.conflicts())[0].versions}
+        if how == "merged":
+            await notes.resolve("x", b"theirs, and the secret")
+        else:
+            await notes.resolve("x", version=sides[how.encode()])
+        assert await notes.conflicts() == []
+        await vault.sync()
+        assert await statuses(vault) == {"x": "SYNCED" if how == "theirs" else "LOCAL_ONLY"}
+    assert world.names(names.PACKS) == packs
+    assert await shown_at_b(world) == b"theirs"
