@@ -76,6 +76,20 @@ async def test_a_week_later_it_leaves_the_device_and_comes_back_when_the_blob_is
         assert (await vault.namespace("notes").get("small")).data == b"soon over" and remote.calls == []
 
 
+async def test_the_same_bytes_put_anew_are_wanted_again(world: World) -> None:
+    await make(world)
+    world.clock.now += HOUR + WEEK
+    for name in ("a", "b"):
+        await world.sync(name)
+    async with world.open("a") as vault:
+        await vault.namespace("notes").put("small", b"soon over")
+        await vault.sync()
+    async with world.open("b") as vault:
+        assert (await held(vault))["small"] is False
+        assert (await vault.sync()).fetched == 1
+        assert await statuses(vault) == {"small": "SYNCED", "stays": "SYNCED"}
+
+
 async def test_a_device_that_comes_late_does_not_fetch_it(world: World) -> None:
     await make(world)
     world.clock.now += HOUR + WEEK

@@ -72,6 +72,7 @@ async def test_content_that_is_not_leaves_nothing_behind(world: World, data: byt
 
 
 async def test_a_stream_that_is_too_long_is_refused_as_soon_as_it_is(world: World) -> None:
+    """Not after all of it has come (row B1)."""
     taken = 0
 
     async def endless() -> AsyncIterator[bytes]:
