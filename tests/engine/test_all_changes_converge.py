@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from syncagent.cache.downloads import EXPIRED_MS
 from syncagent.errors import BlobNotFound, ConfigError, VersionConflict
 from syncagent.journal import merge
 from syncagent.journal.changes import Change, ExpiresChange, FlagsChange, VersionChange
@@ -24,6 +25,8 @@ pytestmark = pytest.mark.anyio
 IDS = ["a", "b", "c"]
 FLAGS = ["seen", "kept", "draft"]
 STEPS = 120
+DAY_S = 24 * 3600.0
+LONG_AFTER_S = EXPIRED_MS / 1000 + DAY_S
 
 
 class User:
@@ -198,14 +201,20 @@ def _note(
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_all_devices_end_with_the_same_of_everything(world: World, seed: int) -> None:
+    """Deletions, flags and lifetimes too, and what was given up comes back (rows A6, A7, C1)."""
     dice = random.Random(seed)
     async with world.open("a") as a, world.open("b") as b, world.open("c") as c:
         vaults = [a, b, c]
         users = [User(vault, dice, world) for vault in vaults]
         for _ in range(STEPS):
             world.clock.now += dice.choice([0, 0.001, 1, 10, -5])
+            if dice.random() < 0.04:
+                world.clock.now += LONG_AFTER_S  # the content of what has expired is given up
             await dice.choice(users).act()
         for vault in dice.sample(vaults, 3) * 3:
+            await vault.sync()
+        world.clock.now += DAY_S
+        for vault in vaults:
             await vault.sync()
         first, *others = [await shown(vault) for vault in vaults]
         for other in others:
