@@ -12,6 +12,7 @@ BELOW: dict[str, set[str]] = {
     # What each part may import of the others; itself always. Drawn in docs/design.md.
     "errors": set(),
     "times": set(),
+    "wording": set(),
     "rename": set(),
     "files": {"rename"},
     "names": {"errors"},
@@ -26,7 +27,7 @@ BELOW: dict[str, set[str]] = {
     "remote": {"files", "crypto", "names", "model", "errors"},
     "engine": {
         "answers", "reports", "events", "cache", "journal", "remote", "files", "crypto", "names", "model",
-        "errors", "times",
+        "errors", "times", "wording",
     },
     "upkeep": {"reports", "cache", "journal", "remote", "crypto", "names", "model", "errors"},
     "folders": {"reports", "cache", "journal", "remote", "crypto", "names", "model", "errors"},

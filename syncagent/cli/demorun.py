@@ -16,7 +16,7 @@ from syncagent.cli.demoremote import MeetingPlace
 from syncagent.cli.exit import PromiseBroken, error_line
 from syncagent.cli.output import Output
 from syncagent.cli.put import put_files
-from syncagent.cli.text import counted, escaped, size_text
+from syncagent.cli.text import escaped, size_text
 from syncagent.cli.tree import Entry, Refused, Skipped, TreeFile, walk
 from syncagent.config import DEFAULT_VAULT, Home
 from syncagent.errors import SourceChanged, TransientRemoteError
@@ -24,6 +24,7 @@ from syncagent.membership import create_vault, join_vault
 from syncagent.namespace import Namespace
 from syncagent.reports import SyncReport
 from syncagent.vault import Vault, open_vault
+from syncagent.wording import counted
 
 NAMESPACE = "demo-namespace"
 FIRST, SECOND = "demo-laptop", "demo-desktop"

@@ -4,8 +4,9 @@ import click
 
 from syncagent.cli.running import run_on_vault
 from syncagent.cli.session import Session, takes_session
-from syncagent.cli.text import counted, escaped, from_argument
+from syncagent.cli.text import escaped, from_argument
 from syncagent.reports import DeviceInfo
+from syncagent.wording import counted
 
 
 @click.group(no_args_is_help=False)

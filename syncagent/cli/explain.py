@@ -9,10 +9,11 @@ from syncagent.cli.direct import open_cache
 from syncagent.cli.running import run_on_vault
 from syncagent.cli.session import Session, takes_session
 from syncagent.cli.target import parse_blob
-from syncagent.cli.text import counted, escaped, from_argument, one_line, time_text, time_value
+from syncagent.cli.text import escaped, from_argument, one_line, time_text, time_value
 from syncagent.model import SyncStatus
 from syncagent.names import check_namespace
 from syncagent.reports import Explanation
+from syncagent.wording import counted
 
 _SETTLED = (SyncStatus.SYNCED, SyncStatus.REMOTE_ONLY, SyncStatus.LOCAL_ONLY)
 """No sync tries anything for these."""

@@ -9,10 +9,11 @@ from syncagent.cli.output import Output
 from syncagent.cli.running import run_on_vault
 from syncagent.cli.session import Session, takes_session
 from syncagent.cli.target import Target, parse_blob
-from syncagent.cli.text import counted, escaped
+from syncagent.cli.text import escaped
 from syncagent.errors import CacheFull, RemoteStopped, SyncAgentError, TransientRemoteError
 from syncagent.namespace import Namespace
 from syncagent.vault import Vault
+from syncagent.wording import counted
 
 Act = Callable[[Namespace, str], Awaitable[None]]
 

@@ -13,9 +13,10 @@ from syncagent.cli.direct import open_cache
 from syncagent.cli.session import Session, takes_session
 from syncagent.cli.status import counts_document, counts_text
 from syncagent.cli.target import parse_listing
-from syncagent.cli.text import counted, escaped, size_text, time_text, time_value
+from syncagent.cli.text import escaped, size_text, time_text, time_value
 from syncagent.errors import SyncAgentError
 from syncagent.model import SyncStatus
+from syncagent.wording import counted
 
 if TYPE_CHECKING:
     from syncagent.cache.db import Database

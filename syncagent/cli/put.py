@@ -19,7 +19,7 @@ from syncagent.cli.running import run_on_vault
 from syncagent.cli.session import Session, takes_session
 from syncagent.cli.sync import sync_now
 from syncagent.cli.target import Target, parse_blob, parse_tree
-from syncagent.cli.text import counted, escaped, from_argument, size_text
+from syncagent.cli.text import escaped, from_argument, size_text
 from syncagent.cli.tree import Entry, Refused, Skipped, TreeFile, read_file, walk
 from syncagent.cli.when import parse_when
 from syncagent.engine.sources import Source
@@ -27,6 +27,7 @@ from syncagent.errors import CacheFull, ConfigError, SourceChanged, SyncAgentErr
 from syncagent.model import CHUNK_SIZE, DEFAULT_PRIORITY, SMALL_BLOB, Version
 from syncagent.namespace import Namespace
 from syncagent.vault import Vault
+from syncagent.wording import counted
 
 GROUP_FILES = 512
 GROUP_BYTES = 8 << 20

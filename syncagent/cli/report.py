@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from syncagent.cli.status import alarm_document
-from syncagent.cli.text import counted, escaped, size_text
+from syncagent.cli.text import escaped, size_text
 from syncagent.reports import Arrival, BlobArrival, SyncReport
+from syncagent.wording import counted
 
 
 def has_happened(report: SyncReport) -> bool:

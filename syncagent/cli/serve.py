@@ -14,8 +14,9 @@ import click
 from syncagent.cli.output import Output
 from syncagent.cli.running import run_async
 from syncagent.cli.session import Session, takes_session
-from syncagent.cli.text import counted, escaped, from_argument, size_text
+from syncagent.cli.text import escaped, from_argument, size_text
 from syncagent.errors import ConfigError, SyncAgentError
+from syncagent.wording import counted
 
 if TYPE_CHECKING:
     from syncagent.server.accounts import Accounts

@@ -8,9 +8,10 @@ import click
 
 from syncagent.cli.direct import open_cache
 from syncagent.cli.session import Session, takes_session
-from syncagent.cli.text import age_text, counted, escaped, time_text, time_value, without_password
+from syncagent.cli.text import age_text, escaped, time_text, time_value, without_password
 from syncagent.model import SyncStatus
 from syncagent.reports import Alarm, VaultStatus
+from syncagent.wording import counted
 
 
 @click.command()

@@ -8,6 +8,8 @@ import datetime
 import os
 import unicodedata
 
+from syncagent.wording import counted
+
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
 _JOINERS = {"\u200c", "\u200d"}
 """Needed inside emoji and some scripts, and harmless."""
@@ -26,11 +28,6 @@ def escaped(name: str) -> str:
 def one_line(text: str) -> str:
     """A message without control and bidi characters."""
     return text if text.isprintable() else _replaced(text)
-
-
-def counted(number: int, word: str) -> str:
-    """`1 blob`, `2,048 blobs`."""
-    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
 def size_text(size_bytes: int) -> str:

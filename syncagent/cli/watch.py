@@ -11,11 +11,11 @@ from syncagent.cli.output import Output
 from syncagent.cli.report import arrival_lines, has_happened, report_document, report_line
 from syncagent.cli.running import run_async
 from syncagent.cli.session import Session
-from syncagent.cli.text import counted
 from syncagent.errors import SyncAgentError, VaultInUse
 from syncagent.events import Event, Missed, SyncFinished, SyncWaiting
 from syncagent.reports import SyncReport
 from syncagent.vault import open_vault
+from syncagent.wording import counted
 
 
 def watch_vault(session: Session) -> int:

@@ -18,7 +18,7 @@ from syncagent.crypto.keys import VaultKeys
 from syncagent.crypto.sealed import seal_object
 from syncagent.engine.apply import alarm
 from syncagent.engine.backoff import GIVEN_UP_S
-from syncagent.engine.heads import fold_pair
+from syncagent.engine.heads import fold_into
 from syncagent.engine.stamps import next_hlc
 from syncagent.errors import CacheDamaged, LimitExceeded, OpenError, TooNew
 from syncagent.journal.batch import cut, decode_change, encode_batch, encode_change, version_change
@@ -200,7 +200,9 @@ def _take_changes(db: Database, page: ReadyPage, packs_bytes: int, now_ms: int) 
     folded: set[int] = set()
     for version in outbox.replacing(db, _versions(page.rows)):
         if version not in folded:
-            folded |= _fold_into(db, version)
+            # Also what was replaced since `fold` ran: published alone, it would name a version that others do
+            # not know and that this device may never be able to send.
+            folded |= fold_into(db, version)
     rows = [row for row in page.rows if row.version_no not in folded]
     changes = _changes(db, rows)
     damaged = _set_aside(db, rows, changes, now_ms)
@@ -283,15 +285,3 @@ def _owes_acknowledgement(db: Database, author: Author) -> bool:
         return False
     last = meta.find_int(db, meta.LAST_PUBLISHED_AT) or meta.find_int(db, meta.JOINED_AT) or 0
     return abs(author.now_ms - last) >= ACKNOWLEDGE_MS  # also where the clock ran ahead when it was noted
-
-
-def _fold_into(db: Database, newer_no: int) -> set[int]:
-    """Fold all that a version about to be published replaces, also what was replaced since `fold` ran.
-
-    Published alone, it would name a version that others do not know and that this device may never be
-    able to send.
-    """
-    dropped: set[int] = set()
-    while folded := [no for no in outbox.superseded_by(db, newer_no) if fold_pair(db, no, newer_no)]:
-        dropped.update(folded)
-    return dropped

@@ -55,6 +55,7 @@ from syncagent.model import DeviceId
 from syncagent.remote.base import Remote
 from syncagent.remote.retry import RetryRemote
 from syncagent.reports import Alarm, SyncReport, SyncState
+from syncagent.wording import counted
 
 BARRIER_FIRST_S = 0.02
 BARRIER_MOST_S = 1.0
@@ -122,7 +123,7 @@ class Engine:
                 if left.error is not None:
                     raise waiting.kind_of(left.error)(left.error.partition(": ")[2])
                 if left.count == before.count and not report.sent:
-                    raise SyncAgentError(f"{left.count} changes wait, and nothing says why")
+                    raise SyncAgentError(f"{counted(left.count, 'change')} not sent, and nothing says why")
 
     async def read_journals(self) -> tuple[Alarm, ...]:
         """Journals in alone, for a device that has just joined; its alarms, kept for the first report too."""

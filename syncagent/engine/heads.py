@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from syncagent.cache import blobs
+from syncagent.cache import blobs, outbox
 from syncagent.cache.blobs import HeadRow
 from syncagent.cache.db import Database
 from syncagent.engine.settings import follow
@@ -116,6 +116,14 @@ def fold_pair(db: Database, older_no: int, newer_no: int) -> bool:
     blobs.replace_version(db, newer_no, msgspec.structs.replace(newer, parents=parents))
     blobs.delete_version(db, older_no)
     return True
+
+
+def fold_into(db: Database, newer_no: int) -> set[int]:
+    """Fold what waits and was replaced by a waiting version, and what that had replaced; which they were."""
+    dropped: set[int] = set()
+    while folded := [no for no in outbox.superseded_by(db, newer_no) if fold_pair(db, no, newer_no)]:
+        dropped.update(folded)
+    return dropped
 
 
 def is_local_only(heads: Sequence[HeadRow]) -> bool:

@@ -18,7 +18,7 @@ from syncagent.cache.status import Event, after
 from syncagent.crypto.chunk import content_digest
 from syncagent.crypto.keys import VAULT_SCOPE, VaultKeys
 from syncagent.engine import marks
-from syncagent.engine.heads import add_version, fold_pair, is_local_only
+from syncagent.engine.heads import add_version, fold_into, fold_pair, is_local_only
 from syncagent.engine.marks import Marked
 from syncagent.engine.stamps import next_hlc
 from syncagent.engine.storing import NewContent, random_scope, store_content
@@ -322,8 +322,7 @@ def _move(db: Database, row: BlobRow, put: Put, stays_local: bool) -> None:
                 todo="delete it, and put it under another name",
             )
         # What it replaced and was not sent either would become what others see.
-        while any(fold_pair(db, no, row.winner_no) for no in outbox.superseded_by(db, row.winner_no)):
-            pass
+        fold_into(db, row.winner_no)
         blobs.move_status(db, row.winner_no, Event.KEPT_LOCAL)
         outbox.forget(db, row.winner_no)
         marks.withhold(db, blob)

@@ -41,6 +41,7 @@ from syncagent.errors import (
 from syncagent.model import DeviceId, PackId
 from syncagent.remote.base import MAX_LIST_LIMIT, Remote
 from syncagent.reports import Alarm
+from syncagent.wording import counted
 
 _PACKS_AT_ONCE = 4
 """Packs given up in one transaction: some 10,000 rows at most."""
@@ -150,13 +151,15 @@ async def _heal(
                 batches += 1
     slots = await _put_slots(ctx, remote, set(await list_names(remote, names.KEYS)))
     text = (
-        f"the remote went back: {batches} batches, {packs.put_again} packs and {slots} key slots"
-        f" of this device were put there again, {packs.queued} blobs are sent again"
+        f"the remote went back: {counted(batches, 'batch', 'batches')}, {counted(packs.put_again, 'pack')}"
+        f" and {counted(slots, 'key slot')} of this device put there again, {counted(packs.queued, 'blob')}"
+        " to be sent again"
     )
     if packs.lost:
-        text += f"; the content of {packs.lost} blobs was there alone, and is lost unless it comes back"
+        text += f"; the content of {counted(packs.lost, 'blob')} was there alone"
+        text += ", and is lost unless it comes back"
     if damaged:
-        text += f"; {damaged} batches could not be read here and stay lost"
+        text += f"; {counted(damaged, 'batch', 'batches')} lost, for the copy here is damaged"
     found = alarm(RemoteRolledBack(text), "remote")
     await ctx.cache.write(partial(_end_healing, found=found))
     return found
@@ -208,7 +211,10 @@ async def _put_file(ctx: Context, remote: Remote, gate: TransferGate, pack_no: i
 
 
 def give_up_packs(db: Database, packs: Sequence[int]) -> tuple[int, int]:
-    """Packs of ours that the remote lost: blobs whose content is here are queued again; how many."""
+    """Packs of ours that the remote lost: blobs whose content is here are queued again.
+
+    Returns how many of these were not queued yet, and of how many blobs some content is nowhere any more.
+    """
     touched: set[int] = set()
     for pack in packs:
         db.execute("UPDATE pack SET is_remote = 0, batch_seq = NULL WHERE no = ?", (pack,))
@@ -231,7 +237,7 @@ async def heal_slots(ctx: Context, remote: Remote, there: Container[str]) -> lis
     count = await _put_slots(ctx, remote, there)
     if not count:
         return []
-    error = RemoteRolledBack(f"the remote went back: {count} key slots were put there again")
+    error = RemoteRolledBack(f"the remote went back: {counted(count, 'key slot')} put there again")
     found = alarm(error, "key slots")
     await ctx.cache.write(partial(alarms.keep, found=[found]))
     return [found]

@@ -186,8 +186,8 @@ CASES = {
     # The remote
     "remote emptied but for its vault": Bad(
         ("sync",), 6,
-        r"RemoteRolledBack: remote: the remote went back: \d batches, 1 packs and 2 key slots of this device"
-        r" were put there again, 1 blobs are sent again; everything this device holds is kept; .+",
+        r"RemoteRolledBack: remote: the remote went back: \d batch(?:es)?, 1 pack and 2 key slots"
+        r" of this device put there again, 1 blob to be sent again; everything this device holds is kept; .+",
         only_vault,
     ),
     "remote's vault gone": Bad(

@@ -2,7 +2,8 @@
 
 import pytest
 
-from syncagent.cli.text import age_text, counted, escaped, from_argument, nfc, one_line, size_text
+from syncagent.cli.text import age_text, escaped, from_argument, nfc, one_line, size_text
+from syncagent.wording import counted
 
 
 @pytest.mark.parametrize(

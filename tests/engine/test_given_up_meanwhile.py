@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import cast
 
 import anyio
 import anyio.from_thread
 import pytest
 
+from syncagent import files
 from syncagent.engine.sources import Source
 from syncagent.namespace import Namespace
 from syncagent.vault import Vault
@@ -77,3 +79,32 @@ async def test_a_stream_of_what_is_here_leaves_one_copy(world: World) -> None:
         assert pack_files(world, "a") == before
         assert await rows(vault, "SELECT count(*) FROM pack") == known
         assert (await vault.namespace("notes").get("y")).data == DATA
+
+
+async def test_a_file_that_is_removed_beside_the_fetch_that_wrote_it_is_not_remembered(
+    world: World, observed: Callable[[files.Observer], None]
+) -> None:
+    """As an eviction does, of content that another read has brought back at the same time."""
+    await world.put_and_sync("a", x=DATA)
+    removed: list[Path] = []
+
+    def remove(step: files.Step) -> None:
+        if step.is_done and step.act is files.Act.SYNC_FOLDER and step.path.name == "packs" and not removed:
+            removed.extend(path for path in step.path.iterdir() if path.suffix != ".tmp")
+            for path in removed:
+                path.unlink()
+
+    async with world.open("b") as vault:
+        notes = vault.namespace("notes")
+        await notes.settings(fetch="on-demand")
+        await vault.sync()
+        observed(remove)
+        await notes.prefetch(["x"])
+        assert removed
+        known = [row[0] for row in await rows(vault, "SELECT id FROM pack WHERE has_file")]
+        assert sorted(path.name for path in pack_files(world, "b")) == sorted(
+            bytes(cast(bytes, pack_id)).hex() for pack_id in known
+        )
+        assert await statuses(vault) == {"x": "PENDING_DOWNLOAD"}
+        assert (await notes.get("x")).data == DATA
+        assert await statuses(vault) == {"x": "SYNCED"}

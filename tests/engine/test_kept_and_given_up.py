@@ -38,7 +38,7 @@ async def test_given_up_content_is_read_again_when_what_the_remote_lost_comes_ba
         back = [world.hide(name) for name in (*world.names(names.PACKS), last)]
         report = await vault.sync()
         (told,) = [alarm for alarm in report.alarms if alarm.kind == "RemoteRolledBack"]
-        assert "the content of 1 blobs was there alone" in told.message
+        assert "the content of 1 blob was there alone" in told.message
         for bring in back:
             bring()
         await vault.sync()

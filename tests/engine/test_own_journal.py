@@ -5,6 +5,7 @@ import pytest
 from syncagent import names
 from syncagent.errors import ObjectRefused, QuotaExceeded, SyncAgentError, Unreachable
 from syncagent.vault import Vault
+from syncagent.wording import counted
 from tests.engine.world import Fails, World, kinds, listed
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +30,7 @@ async def test_batches_the_remote_lost_are_put_again_byte_for_byte_and_named(wor
         world.hide(name)
     report = await world.sync("a")
     assert [alarm.kind for alarm in report.alarms] == ["RemoteRolledBack"]
-    assert f"{lost} batches, 0 packs" in report.alarms[0].message
+    assert f"{counted(lost, 'batch', 'batches')}, 0 packs" in report.alarms[0].message
     assert {name: world.data(name) for name in names_a} == right
     assert kinds(await world.sync("a")) == []
     assert kinds(await world.sync("b")) == []

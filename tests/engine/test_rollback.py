@@ -92,8 +92,8 @@ async def test_a_restored_remote_is_healed_by_the_devices_and_a_late_one_gets_ev
     [alarm] = [one for one in report.alarms if one.subject == "remote"]
     assert alarm.kind == "RemoteRolledBack"
     # The packs of large blobs lie here as files; the shared one of the small ones is sealed anew.
-    assert "batches, 1 packs and 0 key slots of this device were put there again" in alarm.message
-    assert "30 blobs are sent again" in alarm.message  # n3 is b's now, and `edited` is one of them
+    assert "1 pack and 0 key slots of this device put there again" in alarm.message
+    assert "30 blobs to be sent again" in alarm.message  # n3 is b's now, and `edited` is one of them
     assert "RemoteRolledBack" in kinds(await world.sync("b"))
     await settle(world, "a", "b", "c")
     for device in ("a", "b", "c"):
@@ -121,7 +121,7 @@ async def test_everything_lost_but_the_vault_itself(world: World) -> None:
     slots = 2
     report = await world.sync("a")
     [alarm] = [one for one in report.alarms if one.subject == "remote"]
-    assert f"{slots} key slots" in alarm.message
+    assert f"{slots} key slot" in alarm.message
     assert len(world.names(names.KEYS)) == slots
     await settle(world, "a", "b", "c")
     assert len(world.names(names.DEVICES)) == 3
@@ -158,7 +158,7 @@ async def test_a_batch_missing_from_the_middle_is_noticed(world: World) -> None:
         journal = world.names(names.journal_prefix(bytes.fromhex(vault.device_id)))
     world.hide(journal[-3])
     report = await world.sync("a")
-    assert "1 batches, 0 packs" in report.alarms[0].message
+    assert "1 batch, 0 packs" in report.alarms[0].message
     assert kinds(await world.sync("b")) == []
 
 
