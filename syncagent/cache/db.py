@@ -15,6 +15,7 @@ from sqlcipher3 import dbapi2 as sqlcipher
 
 from syncagent import files
 from syncagent.errors import CacheDamaged, CacheFull, ConfigError, TooNew, VaultInUse
+from syncagent.model import SyncStatus
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -28,6 +29,18 @@ _IOERR_SHMSIZE = 4874  # the shared-memory file could not grow: in practice, a f
 _LEAST_ROOM = 64 << 10
 """Below this an I/O error on opening is a full disk: the shared-memory file alone takes 32 KiB."""
 _DAMAGE = {_NOMEM, _READONLY, _IOERR, _CORRUPT, _NOTADB}
+
+
+def _as_it_is(value: T) -> T:
+    return value
+
+
+# For each parameter that is no int, float or str sqlcipher3 looks for a way to adapt it, and takes 1 to 3 us
+# until it has found none: as long as SQLite takes for the row. Told at once, it is a tenth of that.
+sqlcipher.register_adapter(bytes, _as_it_is)
+sqlcipher.register_adapter(type(None), _as_it_is)
+sqlcipher.register_adapter(bool, int)
+sqlcipher.register_adapter(SyncStatus, int)
 
 
 class DamagedConnection(Exception):

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+from sqlcipher3 import dbapi2 as sqlcipher
 
 from syncagent.cache.db import DamagedConnection, Database, check_schema
 from syncagent.cache.schema import migrate
 from syncagent.errors import CacheDamaged, CacheFull, ConfigError, SyncAgentError, TooNew, VaultInUse
+from syncagent.model import SyncStatus
 
 from .conftest import KEY
 from .samples import PAGE, content, flip_page, page_count
@@ -216,3 +218,11 @@ def test_a_cache_can_be_opened_by_two_connections(db: Database) -> None:
     other.execute("INSERT INTO payload VALUES (9, x'00')")
     assert db.scalar("SELECT no FROM payload") == 9
     other.close()
+
+
+def test_no_kind_of_parameter_that_is_bound_is_looked_up_each_time(db: Database) -> None:
+    """sqlcipher3 searches whatever it has no adapter for, and takes as long as SQLite for the row."""
+    at_once = {int, float, str, bytearray} | {kind for kind, _ in sqlcipher.adapters}
+    assert at_once >= {bytes, bool, type(None), SyncStatus}
+    row = (b"x", True, None, SyncStatus.SYNCED)
+    assert db.one("SELECT ?, ?, ?, ?", row) == (b"x", 1, None, 1)
