@@ -22,6 +22,8 @@ TAG_SIZE = 16
 """Bytes of an AES-GCM tag."""
 MAX_BLOB_SIZE = 64 << 30
 MAX_METADATA_BYTES = 16 << 10
+NEVER = (1 << 62) - 1
+"""As the time at which a blob expires: it does not."""
 DEFAULT_PRIORITY = 2
 """Of 1 (first) to 4."""
 MAX_RETRIES = 8
@@ -41,7 +43,7 @@ Hlc = NewType("Hlc", int)
 Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 U32 = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
-HlcField = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+HlcField = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 SeqField = Annotated[int, msgspec.Meta(ge=0, lt=10**12)]
 
 

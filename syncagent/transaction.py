@@ -45,14 +45,14 @@ class Transaction:
         self._ctx = ctx
         self._engine = engine
         self._steps: list[_Put | DeleteStep | MarkStep] = []
-        self._is_open = False
+        self._is_open = self._was_used = False
         self.versions: tuple[Version, ...] = ()
         """After the block: what each put and delete has made, in their order."""
 
     async def __aenter__(self) -> Self:
-        if self._is_open or self.versions:
+        if self._was_used:
             raise ConfigError("a transaction is used once: ask the vault for another one")
-        self._is_open = True
+        self._is_open = self._was_used = True
         return self
 
     async def __aexit__(

@@ -7,7 +7,7 @@ from functools import partial
 from syncagent import names
 from syncagent.answers import FlagsResult
 from syncagent.blobs.inside import Inside
-from syncagent.cache import blobs, facts
+from syncagent.cache import blobs, expiries
 from syncagent.cache.chunks import batched
 from syncagent.cache.db import Database
 from syncagent.engine import history, marks
@@ -15,8 +15,8 @@ from syncagent.engine.heads import is_local_only
 from syncagent.engine.history import Name
 from syncagent.engine.marks import FlagsStep, Marked
 from syncagent.errors import BlobNotFound, ConfigError, InvalidName, LimitExceeded
-from syncagent.journal.changes import NEVER
 from syncagent.journal.checks import check_flags
+from syncagent.model import NEVER
 from syncagent.times import utc
 
 _BLOBS_A_COMMIT = 250
@@ -76,7 +76,7 @@ async def set_expiry(
         row = history.find_known(db, name)
         if row.is_deleted:
             raise BlobNotFound(f"{name} is not on this device")
-        is_said = bool(facts.expiries(db, row.no))  # that it never expires may have to be said, too
+        is_said = bool(expiries.known(db, row.no))  # that it never expires may have to be said, too
         if force or not is_said or at_ms != (NEVER if row.expires_at is None else row.expires_at):
             heads = blobs.heads(db, row.no)
             blob = Marked(row.no, name.namespace, name.id, is_local_only(heads))

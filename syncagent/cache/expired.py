@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from syncagent.cache import facts, holding
+from syncagent.cache import expiries, holding
 from syncagent.cache.db import Database
 from syncagent.model import SyncStatus
 
@@ -59,7 +59,7 @@ def give_up(db: Database, blob: int, *, before_ms: int, proven: set[int]) -> boo
     Not where it was put off meanwhile, where this device alone has it, or where some of it is in none of
     these packs.
     """
-    if not facts.is_over(db, blob, before_ms) or holding.is_held(db, blob) or holding.has_unsent(db, blob):
+    if not expiries.is_over(db, blob, before_ms) or holding.is_held(db, blob) or holding.has_unsent(db, blob):
         return False
     if holding.unproven(db, blob, proven):
         return False

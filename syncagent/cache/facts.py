@@ -1,4 +1,4 @@
-"""Facts of the journal that are not versions: flags, expiries, registers, and kinds for upkeep.
+"""Facts of the journal that are not versions: flags, registers, and kinds for upkeep.
 
 They are kept from the first release on, so that a device whose version cannot
 act on a kind yet still merges it and has it when it can.
@@ -19,15 +19,6 @@ class RegisterRow:
 
     change: bytes
     device: DeviceId
-    hlc: Hlc
-
-
-@dataclass(frozen=True, slots=True)
-class ExpiryRow:
-    """One change of when a blob expires."""
-
-    at: int
-    forced: bool
     hlc: Hlc
 
 
@@ -53,28 +44,6 @@ def removed_tags(db: Database, blob: int) -> list[int]:
     """The tags of a blob's flags that were taken away."""
     rows = db.all("SELECT tag FROM flag_removed WHERE blob_no = ? ORDER BY tag", (blob,))
     return [tag + _SIGN for (tag,) in rows]
-
-
-def add_expiry(db: Database, blob: int, *, at: int, forced: bool, hlc: int, device: int) -> None:
-    """Union of expiry changes."""
-    db.execute("INSERT OR IGNORE INTO expiry VALUES (?, ?, ?, ?, ?)", (blob, hlc, device, at, forced))
-
-
-def expiries(db: Database, blob: int) -> list[ExpiryRow]:
-    """Every expiry change known of a blob, in no order."""
-    rows = db.all("SELECT at, forced, hlc FROM expiry WHERE blob_no = ?", (blob,))
-    return [ExpiryRow(at, bool(forced), Hlc(hlc)) for at, forced, hlc in rows]
-
-
-def set_expires_at(db: Database, blob: int, at: int | None) -> None:
-    """Note what the expiry changes of a blob come to."""
-    db.execute("UPDATE blob SET expires_at = ? WHERE no = ?", (at, blob))
-
-
-def is_over(db: Database, blob: int, at: int) -> bool:
-    """Whether a blob has expired by a time."""
-    found = db.scalar("SELECT 1 FROM blob WHERE no = ? AND expires_at <= ?", (blob, at))
-    return found is not None
 
 
 def find_register(db: Database, kind: str, key: bytes) -> RegisterRow | None:

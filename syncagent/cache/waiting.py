@@ -43,10 +43,13 @@ class _Cause:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A moment in this device's changes. Numbers of rows are used again, so versions go by their clock."""
+    """A moment in this device's changes: the last version, and the last change without content that waits.
 
-    hlc: int
-    last_no: int
+    By row, not by clock, which may be set back. A row with the number of one that is gone counts too.
+    """
+
+    version: int
+    change: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +130,17 @@ def retry(db: Database, namespace: str | None = None, blob_id: str | None = None
 
 def mark(db: Database) -> Mark:
     """Now, as far as the queue of what is to be published goes."""
-    return Mark(meta.hlc(db), int(db.scalar("SELECT max(no) FROM upload") or 0))
+    row = db.one("SELECT (SELECT max(no) FROM version), (SELECT max(no) FROM upload)")
+    assert row is not None
+    return Mark(row[0] or 0, row[1] or 0)
 
 
 def unpublished(db: Database, until: Mark) -> Unpublished:
     """What was put or changed up to a mark and is not known to be at the remote."""
     row = db.one(
         "SELECT count(*), max(last_error) FROM upload LEFT JOIN version ON version.no = version_no"
-        " WHERE CASE WHEN version_no IS NULL THEN upload.no <= ? ELSE version.hlc <= ? END",
-        (until.last_no, until.hlc),
+        " WHERE CASE WHEN version_no IS NULL THEN upload.no <= ? ELSE version_no <= ? END",
+        (until.change, until.version),
     )
     assert row is not None
     return Unpublished(*row)

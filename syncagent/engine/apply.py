@@ -142,6 +142,7 @@ def apply_batch(
         _record_pack(db, record, incoming, now_ms)
     plain = [version for version in candidates(_versions(incoming.batch)) if version.id not in ahead]
     _add_newcomers(db, incoming, plain, applied, now_ms)
+    _check_marks(incoming, applied, now_ms)
     for position, change in enumerate(incoming.batch.changes):
         if not (
             isinstance(change, VersionChange)
@@ -209,6 +210,15 @@ def _add_newcomers(
 def _check_date(version: Version, incoming: Incoming, applied: Applied, now_ms: int) -> None:
     if is_far_ahead(Hlc(version.hlc), now_ms):
         error = Tampered(f"version {version} is dated more than a day ahead of this device's clock")
+        applied.alarms.append(alarm(error, f"journal {incoming.device.hex()}"))
+
+
+def _check_marks(incoming: Incoming, applied: Applied, now_ms: int) -> None:
+    """What goes by the newest change is reported once a batch where its clock is far ahead."""
+    dated = (ExpiresChange, TagChange, DeviceChange, SlotsChange)
+    stamps = [change.hlc for change in incoming.batch.changes if isinstance(change, dated)]
+    if stamps and is_far_ahead(Hlc(max(stamps)), now_ms):
+        error = Tampered("a lifetime, tag, name or key slot is dated more than a day ahead of this clock")
         applied.alarms.append(alarm(error, f"journal {incoming.device.hex()}"))
 
 

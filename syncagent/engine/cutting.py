@@ -32,7 +32,8 @@ from syncagent.journal.changes import (
     FlagsChange,
     Head,
 )
-from syncagent.model import DeviceId, PackRecord
+from syncagent.journal.merge import Expiry, standing
+from syncagent.model import DeviceId, Hlc, PackRecord
 
 ACKNOWLEDGE_MS = 24 * 3600 * 1000
 """A device that has read others and published nothing for so long says how far it has read."""
@@ -223,6 +224,7 @@ def _changes(db: Database, rows: Sequence[Waiting]) -> dict[int, bytes]:
     packed = blobs.packed_versions(db, _versions(rows))
     changes: dict[int, bytes] = {}
     flags: dict[tuple[str, str], dict[int, FlagsChange]] = {}
+    expires: dict[tuple[str, str], dict[int, ExpiresChange]] = {}
     for row in rows:
         if row.change is not None:
             with contextlib.suppress(OpenError, TooNew, LimitExceeded):
@@ -230,10 +232,14 @@ def _changes(db: Database, rows: Sequence[Waiting]) -> dict[int, bytes]:
                 changes[row.no] = row.change
                 if isinstance(change, FlagsChange):
                     flags.setdefault((change.namespace, change.blob_id), {})[row.no] = change
+                elif isinstance(change, ExpiresChange):
+                    expires.setdefault((change.namespace, change.blob_id), {})[row.no] = change
         elif row.version_no in packed:
             changes[row.no] = version_change(packed[row.version_no])
     for of_blob in flags.values():
         changes |= _joined(of_blob)
+    for dates in expires.values():
+        changes |= _outdone(dates)
     return changes
 
 
@@ -250,6 +256,13 @@ def _joined(flags: Mapping[int, FlagsChange]) -> dict[int, bytes]:
     some = next(iter(flags.values()))
     joined = FlagsChange(some.namespace, some.blob_id, tuple(sorted(added)), tuple(sorted(removed)))
     return dict.fromkeys(flags, b"") | {next(iter(flags)): encode_change(joined)}
+
+
+def _outdone(dates: Mapping[int, ExpiresChange]) -> dict[int, bytes]:
+    """Changes of when one blob expires that others of them have made pointless: they come to nothing."""
+    said = {no: Expiry(change.at, change.forced, Hlc(change.hlc)) for no, change in dates.items()}
+    kept = standing(said.values())
+    return {no: b"" for no, one in said.items() if one not in kept}
 
 
 def _set_aside(db: Database, rows: Sequence[Waiting], changes: Mapping[int, bytes], now_ms: int) -> list[int]:

@@ -29,8 +29,17 @@ from syncagent.errors import (
     ConfigError,
     VersionConflict,
 )
-from syncagent.journal.changes import NEVER
-from syncagent.model import DEFAULT_PRIORITY, Dedup, GroupId, Metadata, Parent, Scope, SyncStatus, Version
+from syncagent.model import (
+    DEFAULT_PRIORITY,
+    NEVER,
+    Dedup,
+    GroupId,
+    Metadata,
+    Parent,
+    Scope,
+    SyncStatus,
+    Version,
+)
 
 MIN_VERSION_PREFIX = 8
 """Digits of a version's id that name it."""
@@ -173,6 +182,11 @@ def record_put(
             return winner
         if not (put.replace or put.if_version is not None):
             raise BlobExists(f"{put.namespace}/{put.blob_id!r} holds other content")
+    is_anew = row is not None and _is_anew(row, now_ms)
+    if stays_local:
+        group = None
+    elif row is not None and is_anew and row.expires_at is not None and group is None:
+        group = GroupId(os.urandom(16))  # else others may hear of its time first, and show what was there
     version = Version(
         id=os.urandom(16),
         hlc=next_hlc(db, now_ms),
@@ -186,7 +200,7 @@ def record_put(
         scope=content.scope,
         content=content.chunks,
         content_digest=content.content_digest,
-        group=None if stays_local else group,
+        group=group,
     )
     numbers = store_content(db, content, keys=keys, source=source)
     status = after(None, Event.PUT_LOCAL if stays_local else Event.PUT)
@@ -194,24 +208,31 @@ def record_put(
     version = add_local(db, version, numbers, replaced, status=status, priority=put.priority)
     if row is not None and was_local and not stays_local:
         marks.share(db, Marked(row.no, put.namespace, put.blob_id), group=group)
-    _date(db, put, row, now_ms, None if stays_local else group, stays_local)
+    blob = Marked(blobs.blob_no(db, number, put.blob_id), put.namespace, put.blob_id, stays_local)
+    if row is not None and is_anew:
+        _forget_former(db, put, row, blob, now_ms, group)
+    elif put.expires_at is not None:
+        marks.set_expiry(db, blob, put.expires_at, now_ms=now_ms, group=group)
     return version
 
 
-def _date(
-    db: Database, put: Put, before: BlobRow | None, now_ms: int, group: GroupId | None, stays_local: bool
+def _is_anew(before: BlobRow, now_ms: int) -> bool:
+    """Whether a put makes a blob anew: it was deleted, or has expired, be it before a version of it came."""
+    has_expired = before.expires_at is not None and before.expires_at <= now_ms
+    return has_expired or (before.winner_no is not None and before.is_deleted)
+
+
+def _forget_former(
+    db: Database, put: Put, before: BlobRow, blob: Marked, now_ms: int, group: GroupId | None
 ) -> None:
-    """Let a blob that was put expire when it is to; one made anew has nothing of what it was before."""
-    is_anew = before is not None and before.winner_no is not None and not before.is_live(now_ms)
-    if before is not None and is_anew and before.expires_at is not None:
-        blob = Marked(before.no, put.namespace, put.blob_id, stays_local)
-        if not before.is_deleted:  # a deletion has taken its flags away, the time has not
-            marks.clear_flags(db, blob, group=group)
+    """Take away what was said of a blob before it was made anew, and say when it expires now."""
+    if before.winner_no is not None:
+        # A deletion has taken flags away, but for those of which it had not heard.
+        marks.clear_flags(db, blob, group=group)
+    if before.expires_at is not None:
         at = NEVER if put.expires_at is None else put.expires_at
         marks.set_expiry(db, blob, at, now_ms=now_ms, forced=True, group=group)
     elif put.expires_at is not None:
-        number = blobs.blob_no(db, blobs.namespace_no(db, put.namespace), put.blob_id)
-        blob = Marked(number, put.namespace, put.blob_id, stays_local)
         marks.set_expiry(db, blob, put.expires_at, now_ms=now_ms, group=group)
 
 

@@ -10,18 +10,17 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from syncagent.cache import blobs, facts, holding, meta, outbox, settings
+from syncagent.cache import blobs, expiries, facts, holding, meta, outbox, settings
 from syncagent.cache.chunks import batched
 from syncagent.cache.db import Database
 from syncagent.cache.downloads import EXPIRED_MS
+from syncagent.cache.expiries import ExpiryRow
 from syncagent.engine.heads import is_local_only
 from syncagent.engine.stamps import next_hlc
 from syncagent.errors import BlobNotFound, LimitExceeded, SyncAgentError
-from syncagent.journal import merge
 from syncagent.journal.batch import decode_change, encode_change
 from syncagent.journal.changes import Change, ExpiresChange, FlagsChange, TagChange
-from syncagent.journal.merge import Expiry
-from syncagent.model import GroupId
+from syncagent.model import GroupId, Hlc
 
 MAX_FLAGS = 1000
 """Of one blob. A mail has some ten; more than this is a use for which metadata or a blob is made."""
@@ -91,7 +90,7 @@ def share(db: Database, blob: Marked, *, group: GroupId | None = None) -> None:
     _enqueue_flags(db, blob, facts.flag_tags(db, blob.no), facts.removed_tags(db, blob.no), group)
     for _, packed in facts.tags_of(db, blob.no):
         outbox.enqueue_change(db, packed, group=group)
-    for row in facts.expiries(db, blob.no):
+    for row in expiries.known(db, blob.no):
         change = ExpiresChange(blob.namespace, blob.blob_id, row.at, row.forced, row.hlc)
         outbox.enqueue_change(db, encode_change(change), group=group)
 
@@ -116,8 +115,7 @@ def set_expiry(
 ) -> None:
     """Let a blob expire at a time (Unix ms, or `NEVER`), if that is later than it would, or forced."""
     device = meta.device_id(db)
-    standing = max((row.hlc for row in facts.expiries(db, blob.no)), default=0)
-    hlc = next_hlc(db, now_ms, replaces=standing)
+    hlc = next_hlc(db, now_ms, replaces=expiries.newest(db, blob.no))
     change = ExpiresChange(blob.namespace, blob.blob_id, at, forced, hlc)
     add_expiry(db, blob.no, change, blobs.device_no(db, device), now_ms=now_ms)
     if not blob.stays_local:
@@ -126,11 +124,9 @@ def set_expiry(
 
 def add_expiry(db: Database, blob: int, change: ExpiresChange, device: int, *, now_ms: int) -> None:
     """Take over an expiry change of a device, and note what all of them come to."""
-    was_over = facts.is_over(db, blob, now_ms - EXPIRED_MS)
-    facts.add_expiry(db, blob, at=change.at, forced=change.forced, hlc=change.hlc, device=device)
-    known = [Expiry(row.at, row.forced, row.hlc) for row in facts.expiries(db, blob)]
-    facts.set_expires_at(db, blob, merge.expires_at(merge.facts_of((), expires=known)))
-    is_back = was_over and not facts.is_over(db, blob, now_ms - EXPIRED_MS)
+    was_over = expiries.is_over(db, blob, now_ms - EXPIRED_MS)
+    expiries.add(db, blob, ExpiryRow(change.at, change.forced, Hlc(change.hlc)), device)
+    is_back = was_over and not expiries.is_over(db, blob, now_ms - EXPIRED_MS)
     if is_back and settings.wants(db, change.namespace, change.blob_id, now_ms=now_ms):
         holding.want(db, blob)  # its content may have been given up
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 
 from syncagent.model import (
+    NEVER,
     Bytes16,
     Bytes32,
     ChunkId,
@@ -32,10 +33,6 @@ MAX_FLAG_BYTES = 256
 MAX_TAG_NAME_BYTES = 256
 MAX_DEVICE_NAME_BYTES = 256
 MAX_PLATFORM_BYTES = 256
-
-NEVER = (1 << 62) - 1
-"""`at` of an `expires` change that takes an expiry away."""
-
 
 _Id16 = msgspec.Meta(min_length=16, max_length=16)
 _Id32 = msgspec.Meta(min_length=32, max_length=32)

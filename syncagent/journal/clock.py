@@ -11,10 +11,10 @@ from syncagent.model import Hlc
 COUNTER_BITS = 16
 MAX_AHEAD_MS = 24 * 60 * 60 * 1000
 """Beyond this an hlc is taken for the work of a broken clock: more than any time zone mistake explains."""
-MAX_MS = (1 << 47) - 1
-"""The last millisecond of the format: an hlc is a positive signed 64-bit integer."""
-LAST = (1 << 63) - 1
-"""The last hlc. Nothing comes after it: of two, ids and bytes decide."""
+MAX_MS = (1 << 45) - 1
+"""The last millisecond that a clock is believed: in the year 3084."""
+LAST = (1 << 62) - 1
+"""The last hlc of the format. No clock comes near; nothing comes after it: of two, ids and bytes decide."""
 
 
 def tick(last: Hlc, now_ms: int) -> Hlc:

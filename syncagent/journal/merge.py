@@ -14,8 +14,8 @@ from typing import Generic, TypeVar
 import msgspec
 
 from syncagent.journal.batch import encode_change, encode_version
-from syncagent.journal.changes import NEVER, DeviceChange, SlotsChange, TagChange
-from syncagent.model import DeviceId, Hlc, Metadata, Parent, Version, VersionId
+from syncagent.journal.changes import DeviceChange, SlotsChange, TagChange
+from syncagent.model import NEVER, DeviceId, Hlc, Metadata, Parent, Version, VersionId
 
 FOLDER_KEYS = "fs."
 """Metadata under this prefix (times, permissions) differs between folders without being a conflict."""
@@ -250,6 +250,25 @@ def expires_at(facts: Facts) -> int | None:
     forced = max((expiry.hlc for expiry in facts.expires if expiry.forced), default=0)
     at = max((expiry.at for expiry in facts.expires if expiry.hlc >= forced), default=NEVER)
     return None if at == NEVER else at
+
+
+def standing(expires: Iterable[Expiry]) -> frozenset[Expiry]:
+    """Those changes on which, whatever else becomes known, the expiry may depend.
+
+    A change is out if it is older than the newest forced one, or if another that is not older puts the
+    blob off as far or further.
+    """
+    known = sorted(expires, key=lambda one: (one.hlc, one.at, one.forced), reverse=True)
+    forced = next((one for one in known if one.forced), None)
+    kept = set() if forced is None else {forced}
+    furthest = -NEVER
+    for one in known:
+        if forced is not None and (one.hlc, one.at) <= (forced.hlc, forced.at):
+            break
+        if one.at > furthest:
+            furthest = one.at
+            kept.add(one)
+    return frozenset(kept)
 
 
 def newest(a: Register[_C], b: Register[_C]) -> Register[_C]:

@@ -1,17 +1,12 @@
 """Facts that are not versions, single values, and how far journals were read."""
 
-import itertools
-from collections.abc import Sequence
-
 import pytest
 
 from syncagent.cache import blobs, facts, journals, meta
 from syncagent.cache.db import Database
-from syncagent.cache.facts import ExpiryRow, RegisterRow
+from syncagent.cache.facts import RegisterRow
 from syncagent.cache.journals import Cursor, ShownHead
-from syncagent.engine import marks
 from syncagent.errors import CacheDamaged
-from syncagent.journal.changes import NEVER, ExpiresChange
 from syncagent.model import DeviceId, Hlc
 
 OWN, ONE, TWO = DeviceId(b"d" * 16), DeviceId(b"1" * 16), DeviceId(b"2" * 16)
@@ -34,31 +29,6 @@ def test_flags_of_one_blob_are_its_own(db: Database) -> None:
     facts.add_flags(db, 1, [("seen", 5)], [])
     facts.add_flags(db, 2, [("seen", 5)], [5])
     assert facts.flag_tags(db, 1) == [("seen", 5)]
-
-
-def test_expiries_are_a_union(db: Database) -> None:
-    for _ in range(2):
-        facts.add_expiry(db, 1, at=10, forced=True, hlc=1, device=1)
-        facts.add_expiry(db, 1, at=20, forced=False, hlc=1, device=1)
-    assert sorted(facts.expiries(db, 1), key=lambda row: row.at) == [
-        ExpiryRow(10, True, Hlc(1)),
-        ExpiryRow(20, False, Hlc(1)),
-    ]
-
-
-@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
-def test_what_expiries_come_to_does_not_depend_on_their_order(db: Database, order: Sequence[int]) -> None:
-    changes = [
-        ExpiresChange("notes", "a", at, forced, hlc)
-        for at, forced, hlc in [(90, False, 1), (NEVER, False, 2), (30, True, 3), (50, False, 4)]
-    ]
-    blob = blobs.blob_no(db, blobs.namespace_no(db, "notes"), "a")
-    for index in order:
-        marks.add_expiry(db, blob, changes[index], blobs.device_no(db, ONE), now_ms=0)
-    assert db.all("SELECT expires_at FROM blob") == [(50,)], "the forced one starts afresh"
-    forced = ExpiresChange("notes", "a", NEVER, True, 5)
-    marks.add_expiry(db, blob, forced, blobs.device_no(db, TWO), now_ms=0)
-    assert db.all("SELECT expires_at FROM blob") == [(None,)], "for ever"
 
 
 def test_a_register_holds_what_stands(db: Database) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from syncagent.answers import BlobInfo, BlobPage, ListOrder
-from syncagent.cache import facts
+from syncagent.cache import expiries, facts
 from syncagent.cache.db import Database
 from syncagent.cache.listing import MAX_PAGE, Order, count_blobs, list_blobs
 from syncagent.cache.matching import FEW, BlobFilter
@@ -216,7 +216,7 @@ def crowd(desk: Desk, seed: int) -> list[Row]:
             if dice.random() < (0.8 if flag == "seen" else 0.1):
                 facts.add_flags(db, no, [(flag, dice.randrange(1 << 63))], ())
         if dice.random() < 0.2:
-            facts.set_expires_at(db, no, dice.choice([NOW, NOW + 1]))
+            expiries.set_expires_at(db, no, dice.choice([NOW, NOW + 1]))
     for number in range(5):  # known by facts alone
         db.execute("INSERT INTO blob (namespace_no, id) SELECT no, ? FROM namespace", (f"b/1{number}x",))
     rows = db.all(

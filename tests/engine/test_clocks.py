@@ -150,3 +150,25 @@ async def test_a_passphrase_replaced_under_a_clock_ahead_can_be_replaced_again(w
             unlock_profile(profile, Credential.of(passphrase="from the future", recovery_code=None))
     at_remote = {name.removeprefix("keys/") for name in world.names(names.KEYS)}
     assert {path.name for path in Profile(world.folder / "a").keys.iterdir()} == at_remote
+
+
+async def test_a_barrier_waits_for_what_was_put_under_a_clock_ahead(world: World) -> None:
+    async with world.open("a") as vault:
+        world.clock.now += YEAR_S
+        await vault.namespace("notes").put("x", b"from the future")
+        world.clock.now = NOON + 60
+        await vault.namespace("notes").put("y", b"now")
+        await vault.barrier()
+        assert await statuses(vault) == {"x": "SYNCED", "y": "SYNCED"}
+
+
+async def test_a_tag_that_is_dated_far_ahead_is_reported(world: World) -> None:
+    async with world.open("a") as vault:
+        await vault.namespace("notes").put("x", b"one")
+        await vault.sync()
+        world.clock.now += YEAR_S
+        await vault.namespace("notes").tag("x", "~0", "good")
+        await vault.sync()
+    world.clock.now = NOON + 60
+    [alarm] = (await world.sync("b")).alarms
+    assert "ahead of this clock" in alarm.message

@@ -5,10 +5,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from syncagent.errors import BlobNotFound, ConfigError, VersionConflict
+from syncagent import names
+from syncagent.errors import BlobNotFound, ConfigError, ObjectRefused, VersionConflict
+from syncagent.journal.changes import ExpiresChange
 from syncagent.model import SyncStatus
 from syncagent.namespace import Namespace
-from tests.engine.world import NOON, World, rows
+from tests.engine.world import NOON, Fails, World, batches, rows
 
 pytestmark = pytest.mark.anyio
 
@@ -229,3 +231,67 @@ async def test_what_has_expired_and_is_in_conflict_is_not_listed(world: World) -
         assert len(await vault.namespace("notes").conflicts()) == 1
         world.clock.now += 60
         assert await vault.namespace("notes").conflicts() == []
+
+
+async def test_a_put_of_what_has_expired_before_it_came_is_there(world: World) -> None:
+    """Another device's blob whose content is refused, but whose time is published, and past."""
+    remote = world.remote()
+    remote.before = Fails(ObjectRefused("no"), "put", names.PACKS)
+    async with world.open("a", remote) as vault:
+        await vault.namespace("notes").put("x", bytes(300_000), expires_at=at(60))
+        assert (await vault.sync()).failed == 1
+    world.clock.now += 61
+    async with world.open("b") as vault:
+        await vault.sync()
+        assert await rows(vault, "SELECT winner_no IS NULL, expires_at IS NULL FROM blob") == [(1, 0)]
+        await vault.namespace("notes").put("x", b"the only letter")
+        assert (await vault.namespace("notes").get("x")).data == b"the only letter"
+
+
+async def test_others_hear_at_once_of_a_blob_made_anew_and_of_its_new_time(world: World) -> None:
+    async with world.open("a") as vault:
+        await vault.namespace("notes").put("x", b"old", expires_at=at(60))
+    await settle(world)
+    world.clock.now += 61
+    remote = world.remote()
+    remote.before = Fails(ObjectRefused("no"), "put", names.PACKS)
+    async with world.open("a", remote) as vault:
+        await vault.namespace("notes").put("x", bytes(300_000))
+        assert (await vault.sync()).failed == 1
+    await world.sync("b")
+    async with world.open("b") as vault:
+        assert not await vault.namespace("notes").exists("x"), "the old one is not there again"
+    async with world.open("a") as vault:
+        await vault.retry()
+        await vault.sync()
+    await world.sync("b")
+    async with world.open("b") as vault:
+        assert (await vault.namespace("notes").get("x")).size == 300_000
+
+
+async def test_a_blob_made_anew_has_no_flag_of_before_that_its_deletion_had_not_heard_of(
+    world: World,
+) -> None:
+    await world.put_and_sync("a", x=b"one")
+    await world.sync("b")
+    async with world.open("b") as vault:
+        await vault.namespace("notes").add_flags("x", {"old"})
+        await vault.sync()
+    async with world.open("a") as vault:
+        await vault.namespace("notes").delete("x")
+        await vault.sync()
+        await vault.namespace("notes").put("x", b"anew")
+        assert await vault.namespace("notes").get_flags("x") == set()
+    await settle(world)
+    async with world.open("b") as vault:
+        assert await vault.namespace("notes").get_flags("x") == set()
+
+
+async def test_a_time_that_was_put_off_often_before_it_is_sent_goes_out_once(world: World) -> None:
+    async with world.open("a") as vault:
+        await vault.namespace("notes").put("x", b"x")
+        for seconds in (60, 70, 80):
+            await vault.namespace("notes").set_expiry("x", at(seconds))
+        await vault.sync()
+        said = [change for batch in (await batches(world, vault)).values() for change in batch.changes]
+    assert [change.at for change in said if isinstance(change, ExpiresChange)] == [at(80).timestamp() * 1000]

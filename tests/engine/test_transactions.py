@@ -355,3 +355,30 @@ async def test_a_local_blob_in_it_stays_here(world: World) -> None:
     await world.sync("b")
     async with world.open("b") as vault:
         assert await contents(vault) == {"shared": b"shared"}
+
+
+async def test_a_transaction_that_was_given_up_cannot_be_used_again(world: World) -> None:
+    async with world.open("a") as vault:
+        tx = vault.transaction()
+        with pytest.raises(ZeroDivisionError):
+            async with tx:
+                tx.namespace("notes").put("discarded", b"1")
+                raise ZeroDivisionError
+        with pytest.raises(ConfigError, match="used once"):
+            async with tx:
+                pass
+        assert not await vault.namespace("notes").exists("discarded")
+
+
+async def test_a_transaction_of_flags_alone_cannot_be_used_again(world: World) -> None:
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.put("x", b"1")
+        tx = vault.transaction()
+        async with tx:
+            tx.namespace("notes").add_flags("x", {"seen"})
+        await notes.remove_flags("x", {"seen"})
+        with pytest.raises(ConfigError, match="used once"):
+            async with tx:
+                pass
+        assert await notes.get_flags("x") == set()

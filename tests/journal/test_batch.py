@@ -32,7 +32,6 @@ from syncagent.journal.changes import (
     MAX_BATCH_BYTES,
     MAX_CHANGES,
     MAX_TRANSACTION_BYTES,
-    NEVER,
     Batch,
     Change,
     DeviceChange,
@@ -54,6 +53,7 @@ from syncagent.journal.checks import check_metadata
 from syncagent.model import (
     CHUNK_SIZE,
     MAX_METADATA_BYTES,
+    NEVER,
     ChunkId,
     Codec,
     DeviceId,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncagent.journal.changes import NEVER, DeviceChange, SlotsChange
+from syncagent.journal.changes import DeviceChange, SlotsChange
 from syncagent.journal.merge import (
     Expiry,
     Facts,
@@ -27,7 +27,7 @@ from syncagent.journal.merge import (
     prune,
     winner,
 )
-from syncagent.model import DeviceId, Hlc, Metadata, MetadataValue, Parent, SlotId, Version, VersionId
+from syncagent.model import NEVER, DeviceId, Hlc, Metadata, MetadataValue, Parent, SlotId, Version, VersionId
 
 A, B, C = (DeviceId(bytes([n]) * 16) for n in (1, 2, 3))
 DEVICES = (A, B, C)
