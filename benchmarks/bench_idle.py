@@ -1,4 +1,4 @@
-"""What an open vault with a watched remote costs while nothing happens: processor time.
+"""What an open vault with a watched remote costs while nothing happens: processor time and context switches.
 
 python -m benchmarks.bench_idle --seconds 60
 """
@@ -6,6 +6,7 @@ python -m benchmarks.bench_idle --seconds 60
 import argparse
 import tempfile
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,18 +19,41 @@ SETTLE_S = 5.0
 """For the first sync to be over."""
 
 
-async def idle_share(seconds: float, blobs: int, folder: Path) -> float:
-    """Processor time of this process while it waits, as a share of the time that passed."""
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Of one process: processor time as a share of the time that passed, and how often its threads waited.
+
+    A timer that goes off is some switches: work on the cache goes to a thread and back.
+    """
+
+    share: float
+    switches_per_s: float
+
+
+async def idle_cost(seconds: float) -> Idle:
+    """What this process costs from now on, while its vault is open in the background."""
+    await anyio.sleep(SETTLE_S)
+    before, switches, started = time.process_time(), _switches(), time.monotonic()
+    await anyio.sleep(seconds)
+    passed = time.monotonic() - started
+    return Idle((time.process_time() - before) / passed, (_switches() - switches) / passed)
+
+
+async def idle_vault(seconds: float, blobs: int, folder: Path) -> Idle:
+    """A vault of some blobs, all of them sent."""
     await syncagent.create_vault(
         folder / "vault", remote="memory:idle", passphrase="idle", kdf=syncagent.FLOOR_KDF
     )
     async with syncagent.open_vault(folder / "vault", passphrase="idle", background=True) as vault:
         await vault.namespace("notes").put_many(text_blobs(blobs))
         await vault.barrier()
-        await anyio.sleep(SETTLE_S)
-        before, started = time.process_time(), time.monotonic()
-        await anyio.sleep(seconds)
-        return (time.process_time() - before) / (time.monotonic() - started)
+        return await idle_cost(seconds)
+
+
+def _switches() -> int:
+    """How often a thread of this process has begun to wait for something, as Linux counts it."""
+    lines = [path.read_text() for path in Path("/proc/self/task").glob("*/status")]
+    return sum(int(text.split("\nvoluntary_ctxt_switches:")[1].split()[0]) for text in lines)
 
 
 def main() -> None:
@@ -40,10 +64,11 @@ def main() -> None:
     parser.add_argument("--backend", default="asyncio", choices=("asyncio", "trio"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        work = partial(idle_share, options.seconds, options.blobs, Path(folder))
-        share = anyio.run(work, backend=options.backend)
+        work = partial(idle_vault, options.seconds, options.blobs, Path(folder))
+        idle = anyio.run(work, backend=options.backend)
     print(
-        f"{share:.3%} of one processor over {options.seconds:g} s, {options.blobs} blobs, {options.backend}"
+        f"{idle.share:.3%} of one processor and {idle.switches_per_s:.1f} context switches a second"
+        f" over {options.seconds:g} s, {options.blobs} blobs, {options.backend}"
     )
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import anyio
 
+from benchmarks.bench_idle import idle_cost
 from benchmarks.devices import make_vault, opened
 from syncagent.cache import facts
 from syncagent.cache.db import Database
@@ -34,6 +35,7 @@ Call = Callable[[], Awaitable[object]]
 SMALL = 10_000
 AT_ONCE = 20_000
 PAGE = 100
+IDLE_S = 30
 FILTERS: dict[str, dict[str, Any]] = {
     "no filter": {},
     "a prefix of 9 in 10": {"prefix": "in/"},
@@ -93,6 +95,10 @@ async def measure(folder: Path, runs: int) -> dict[str, float]:
         for name, call in calls.items():
             found[name] = await _median_ms(call, runs)
     found["memory, MB"] = _peak_mb()
+    async with opened(folder / "a", background=True):
+        idle = await idle_cost(IDLE_S)
+    found["idle with a background sync, % of a processor"] = idle.share * 100
+    found["idle with a background sync, context switches a second"] = idle.switches_per_s
     return found
 
 
@@ -228,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         small, large = (_measured(_vault(folder, n), asked.runs) for n in (SMALL, asked.blobs))
     print(f"| | {SMALL:,} blobs | {asked.blobs:,} blobs |\n|:--|--:|--:|")
     for name, value in large.items():
-        print(f"| {name} | {small[name]:.1f} | {value:.1f} |")
+        print(f"| {name} | {small[name]:.3g} | {value:.3g} |")
 
 
 if __name__ == "__main__":

@@ -25,9 +25,9 @@ async def join(profile: Path, remote: Path | str, *, token: str | None = None) -
     await syncagent.join_vault(profile, remote=_url(remote), token=token, passphrase=PASSPHRASE)
 
 
-def opened(profile: Path, remote: Remote | None = None) -> syncagent.Vault:
+def opened(profile: Path, remote: Remote | None = None, *, background: bool = False) -> syncagent.Vault:
     """The device, for `async with`; with another remote than its own, if one is given."""
-    return syncagent.open_vault(profile, passphrase=PASSPHRASE, remote=remote)
+    return syncagent.open_vault(profile, passphrase=PASSPHRASE, remote=remote, background=background)
 
 
 def _url(remote: Path | str) -> str:

@@ -5,12 +5,14 @@ is to be fetched from again is asked for: it must be named by a journal, be ther
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from syncagent import names
 from syncagent.answers import PrefetchResult
 from syncagent.blobs.inside import Inside
 from syncagent.cache import holding
+from syncagent.cache.chunks import batched
 from syncagent.cache.db import Database
 from syncagent.engine import history
 from syncagent.engine.evicting import Shown, drop_content
@@ -18,12 +20,16 @@ from syncagent.engine.history import Name
 from syncagent.errors import (
     BlobNotFound,
     ConfigError,
+    InvalidName,
     NotSent,
     RemoteError,
     RemoteRolledBack,
     SyncAgentError,
     WrongVault,
 )
+
+_WANTED_AT_ONCE = 50
+"""Blobs of one transaction: a few milliseconds."""
 
 
 async def pin(inside: Inside, blob_id: str) -> None:
@@ -41,14 +47,12 @@ async def prefetch(inside: Inside, blob_ids: Sequence[str]) -> list[PrefetchResu
     ctx = inside.ctx
     errors: dict[str, SyncAgentError] = {}
     waiting: dict[str, list[int]] = {}
-    for blob_id in dict.fromkeys(blob_ids):
-        try:
-            name = Name(inside.name, names.check_blob_id(blob_id))
-            waiting[blob_id] = await ctx.cache.write(
-                partial(_want, name=name, now_ms=ctx.now_ms(), pins=False)
-            )
-        except SyncAgentError as exc:
-            errors[blob_id] = exc
+    for some_ids in batched(dict.fromkeys(blob_ids), _WANTED_AT_ONCE):
+        wanted = await ctx.cache.write(
+            partial(_want_some, namespace=inside.name, ids=some_ids, now_ms=ctx.now_ms())
+        )
+        waiting |= wanted.waiting
+        errors |= wanted.errors
     versions = [version for some in waiting.values() for version in some]
     try:
         causes = await inside.engine.fetch_now(versions) if versions else {}
@@ -72,6 +76,25 @@ async def evict(inside: Inside, blob_id: str) -> None:
         proven = shown.packs
     await cache.write(partial(_give_up, name=name, now_ms=inside.ctx.now_ms(), proven=proven))
     await drop_content(inside.ctx, blob, proven)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The versions of each blob whose content is waited for; and what is wrong with the others."""
+
+    waiting: dict[str, list[int]]
+    errors: dict[str, SyncAgentError]
+
+
+def _want_some(db: Database, namespace: str, ids: Sequence[str], now_ms: int) -> _Wanted:
+    found = _Wanted({}, {})
+    for blob_id in ids:
+        try:
+            name = Name(namespace, names.check_blob_id(blob_id))
+            found.waiting[blob_id] = _want(db, name, now_ms, pins=False)
+        except (BlobNotFound, InvalidName) as exc:  # before anything was written
+            found.errors[blob_id] = exc
+    return found
 
 
 def _want(db: Database, name: Name, now_ms: int, *, pins: bool) -> list[int]:

@@ -15,7 +15,7 @@ from sqlcipher3 import dbapi2 as sqlcipher
 
 from syncagent import files
 from syncagent.errors import CacheDamaged, CacheFull, ConfigError, TooNew, VaultInUse
-from syncagent.model import SyncStatus
+from syncagent.model import Codec, SyncStatus
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -41,6 +41,7 @@ sqlcipher.register_adapter(bytes, _as_it_is)
 sqlcipher.register_adapter(type(None), _as_it_is)
 sqlcipher.register_adapter(bool, int)
 sqlcipher.register_adapter(SyncStatus, int)
+sqlcipher.register_adapter(Codec, int)
 
 
 class DamagedConnection(Exception):

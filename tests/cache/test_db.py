@@ -8,7 +8,7 @@ from sqlcipher3 import dbapi2 as sqlcipher
 from syncagent.cache.db import DamagedConnection, Database, check_schema
 from syncagent.cache.schema import migrate
 from syncagent.errors import CacheDamaged, CacheFull, ConfigError, SyncAgentError, TooNew, VaultInUse
-from syncagent.model import SyncStatus
+from syncagent.model import Codec, SyncStatus
 
 from .conftest import KEY
 from .samples import PAGE, content, flip_page, page_count
@@ -223,6 +223,6 @@ def test_a_cache_can_be_opened_by_two_connections(db: Database) -> None:
 def test_no_kind_of_parameter_that_is_bound_is_looked_up_each_time(db: Database) -> None:
     """sqlcipher3 searches whatever it has no adapter for, and takes as long as SQLite for the row."""
     at_once = {int, float, str, bytearray} | {kind for kind, _ in sqlcipher.adapters}
-    assert at_once >= {bytes, bool, type(None), SyncStatus}
+    assert at_once >= {bytes, bool, type(None), SyncStatus, Codec}
     row = (b"x", True, None, SyncStatus.SYNCED)
     assert db.one("SELECT ?, ?, ?, ?", row) == (b"x", 1, None, 1)

@@ -100,6 +100,27 @@ async def test_some_are_fetched_together_and_what_cannot_be_waits_for_a_sync(wor
         assert (await statuses(vault))["z"] == "SYNCED"
 
 
+async def test_many_that_are_prefetched_are_queued_by_few_transactions(world: World) -> None:
+    blobs = {f"{number:03}": b"%d" % number for number in range(120)}
+    await world.put("a", **blobs)
+    await world.sync("a")
+    async with world.open("b") as vault:
+        notes = vault.namespace("notes")
+        await notes.settings(fetch="on-demand")
+        await vault.sync()
+        commits = 0
+
+        def note_commit() -> None:
+            nonlocal commits
+            commits += 1
+
+        vault.parts()[0].cache.on_commit = note_commit
+        results = await notes.prefetch([*blobs, "unknown"])
+        assert [one.id for one in results if one.error] == ["unknown"]
+        assert commits < len(blobs) // 2
+        assert await statuses(vault) == dict.fromkeys(blobs, "SYNCED")
+
+
 # Evict -------------------------------------------------------------------------------------------------
 
 
