@@ -160,6 +160,24 @@ DEFECTS = (
         "    UPDATE status_count SET blobs = blobs - 1",
         "    UPDATE status_count SET blobs = blobs - 0",
     ),
+    Defect(
+        "take a pack for there for ever",
+        "engine/proof.py",
+        "    return max(now_ms - SEEN_MS,",
+        "    return 0 and max(now_ms - SEEN_MS,",
+    ),
+    Defect(
+        "send nothing of what is put once more after it was lost",
+        "engine/local.py",
+        "there.is_lost(db, row.winner_no)",
+        "False",
+    ),
+    Defect(
+        "wait with new metadata for content that is lost",
+        "cache/sendable.py",
+        "other.seq > 0",
+        "other.seq > 0 AND 0",
+    ),
 )
 
 

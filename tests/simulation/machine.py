@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from syncagent.testing.faulty import Fault, Rule
 from tests.engine.world import World
-from tests.simulation import holding, mishaps, old, users
+from tests.simulation import holding, losing, mishaps, old, users
 from tests.simulation.alone import Alone, alone
 from tests.simulation.checks import check_all
 from tests.simulation.crash import Point
@@ -159,6 +159,18 @@ class Machine(RuleBasedStateMachine):
             self._call(holding.hold, at, name, way)
         else:
             self._cut_off(holding.hold, at, point, name, way)
+
+    @rule(at=DEVICE, other=DEVICE, name=NAMES, kind=KINDS, revises=st.booleans())
+    def lose(self, at: int, other: int, name: Name, kind: str, revises: bool) -> None:
+        """The remote loses what one has given up. In honest runs, or others might have lost it too."""
+        if self._is_idle or not self._is_honest:
+            return
+        self._set_offline(at, False)
+        self._call(users.put, at, self._edit(name, kind))
+        as_name = BLOBS[1] if name == BLOBS[0] else BLOBS[0]
+        if name.namespace == as_name.namespace or at % self._count() == other % self._count():
+            lose = partial(losing.lose_and_put_again, revises=revises)
+            self._call(lose, at, self._device(other), name, as_name)
 
     @rule(at=DEVICE, policy=st.sampled_from(holding.POLICIES))
     def set_policy(self, at: int, policy: str) -> None:
