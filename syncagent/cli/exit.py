@@ -186,14 +186,19 @@ def _place(exc: BaseException) -> str:
     return f"{'/'.join(last.filename.replace(chr(92), '/').split('/')[-2:])}:{last.lineno}"
 
 
-def _trace(exc: BaseException) -> Iterator[str]:
-    """Frames and classes of an error and of what led to it; texts of our own errors only, never locals."""
+def _trace(exc: BaseException, told: frozenset[int] = frozenset()) -> Iterator[str]:
+    """Frames and classes of an error and of what led to it; texts of our own errors only, never locals.
+
+    `told`: those that this one belongs to. An error of a group may have been raised while that was handled.
+    """
+    told |= {id(exc)}
     cause = exc.__cause__ or (None if exc.__suppress_context__ else exc.__context__)
-    if cause is not None:
-        yield from _trace(cause)
+    if cause is not None and id(cause) not in told:
+        yield from _trace(cause, told)
     for frame in traceback.extract_tb(exc.__traceback__):
         yield f"  {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}"
     yield f"{type(exc).__name__}: {exc}" if isinstance(exc, SyncAgentError) else type(exc).__name__
     if isinstance(exc, BaseExceptionGroup):
         for inner in exc.exceptions:
-            yield from _trace(inner)
+            if id(inner) not in told:
+                yield from _trace(inner, told)

@@ -142,3 +142,14 @@ def test_reports_go_through_the_same_table(
 ) -> None:
     assert exits.tell_report(report, Output()) == code
     assert capsys.readouterr().err.count("\n") == lines
+
+
+def test_verbose_tells_each_error_of_a_group_that_is_its_own_context_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first = KeyError("while another was handled")
+    group = ExceptionGroup("of a task group", [first])
+    first.__context__ = group  # as a clean-up that fails leaves it
+    exits.tell(group, Output(is_verbose=True))
+    told = capsys.readouterr().err
+    assert (told.count("syncagent: KeyError\n"), told.count("syncagent: ExceptionGroup\n")) == (1, 1)
