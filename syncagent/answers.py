@@ -28,7 +28,8 @@ class BlobInfo:
     """A blob as a listing shows it, without content. `version` is the winning version's id in hex.
 
     `expires_at` None is never. `reads` counts how often its content was got on this device, the last time at
-    `last_read_at`; other devices do not hear of it.
+    `last_read_at`; other devices do not hear of it. `flags` and `metadata` are None where they were not
+    asked for (`details`), metadata also where it cannot be read.
     """
 
     namespace: str
@@ -42,6 +43,8 @@ class BlobInfo:
     expires_at: datetime.datetime | None = None
     reads: int = 0
     last_read_at: datetime.datetime | None = None
+    flags: frozenset[str] | None = None
+    metadata: Metadata | None = field(default=None, repr=False, hash=False)
 
 
 class ListOrder(enum.Enum):

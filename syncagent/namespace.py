@@ -68,7 +68,8 @@ class Namespace:
             local_only: True keeps the blob on this device for ever, False shares it; None leaves it as it
                 is, and shares a new one. What was sent already stays sent.
             expires_at: when the blob is to be gone, as for `set_expiry`, in the future. None leaves it as
-                it is, and a new blob never expires.
+                it is, and a new blob never expires; if another device gives a blob of the same new id a
+                time meanwhile, that holds for both.
 
         Raises:
             InvalidName, LimitExceeded, ConfigError: the id, size, metadata or an option cannot be used.
@@ -285,7 +286,7 @@ class Namespace:
         return await marking.set_expiry(self._inside, blob_id, at, force=force)
 
     async def stat(self, blob_id: str) -> BlobInfo:
-        """A blob as `list` shows it, without its content.
+        """A blob as `list` shows it, with its flags and metadata, without its content.
 
         Raises:
             BlobNotFound: no live blob has this id on this device.
@@ -419,6 +420,7 @@ class Namespace:
         descending: bool = False,
         after: str | None = None,
         limit: int = 1000,
+        details: bool = False,
     ) -> BlobPage:
         """Live blobs, a page at a time; answered without the remote.
 
@@ -434,6 +436,7 @@ class Namespace:
             descending: the greatest, or the latest, first.
             after: `next` of the page before, of a list with the same filter and order.
             limit: most blobs a page, 1 to 10,000.
+            details: with the flags and the metadata of each blob, which takes some 30 µs a blob more.
 
         Raises:
             ConfigError: an order that there is none of, or `after` is of another list.
@@ -444,4 +447,5 @@ class Namespace:
             listing.checked_order(order_by, descending=descending),
             after=after,
             limit=limit,
+            details=details,
         )

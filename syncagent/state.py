@@ -26,10 +26,10 @@ async def explain(ctx: Context, namespace: str, blob_id: str) -> Explanation:
     return await ctx.cache.read(operation)
 
 
-async def changes(ctx: Context, since: str | None, limit: int) -> ChangePage:
+async def changes(ctx: Context, since: str | None, limit: int, *, details: bool) -> ChangePage:
     """What has changed; see `Vault.changes`."""
     try:
-        return await ctx.cache.read(partial(feed.list_changes, since=since, limit=limit))
+        return await ctx.cache.read(partial(feed.list_changes, since=since, limit=limit, details=details))
     except CacheDamaged as exc:
         if since is None:
             raise

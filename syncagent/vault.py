@@ -224,7 +224,9 @@ class Vault:
         """Counts, last sync and what is in the way; answered without the remote."""
         return await state.status(self.parts()[0])
 
-    async def changes(self, since: str | None = None, *, limit: int = 1000) -> ChangePage:
+    async def changes(
+        self, since: str | None = None, *, limit: int = 1000, details: bool = False
+    ) -> ChangePage:
         """What has changed here since a token, by this device or another, in order; without the remote.
 
         For an application that keeps an index of its own: take the first pages without a token (every
@@ -237,13 +239,14 @@ class Vault:
         Args:
             since: `token` of the page before; None from the beginning.
             limit: most changes a page, 1 to 10,000.
+            details: with the flags and the metadata of each blob.
 
         Raises:
             TokenExpired: it cannot be told. The last 250,000 changes are remembered, and an older copy of
                 the cache that was restored does not know what was lost. Empty the index, begin without a
                 token.
         """
-        return await state.changes(self.parts()[0], since, limit)
+        return await state.changes(self.parts()[0], since, limit, details=details)
 
     def events(
         self, *, queue: int = 1000, only: Collection[type[Event]] | None = None

@@ -18,12 +18,12 @@ async def count(inside: Inside, wanted: BlobFilter) -> int:
 
 
 async def list_page(
-    inside: Inside, wanted: BlobFilter, order: Order, *, after: str | None, limit: int
+    inside: Inside, wanted: BlobFilter, order: Order, *, after: str | None, limit: int, details: bool
 ) -> BlobPage:
     """One page of live blobs; see `Namespace.list`."""
     await inside.ctx.reads.flush(inside.ctx.cache)
     return await inside.ctx.cache.read(
-        partial(listing.list_blobs, wanted=wanted, order=order, after=after, limit=limit)
+        partial(listing.list_blobs, wanted=wanted, order=order, after=after, limit=limit, details=details)
     )
 
 
@@ -42,7 +42,7 @@ def checked_order(order_by: str, *, descending: bool) -> Order:
 
 
 async def stat(inside: Inside, blob_id: str) -> BlobInfo:
-    """One blob; see `Namespace.stat`."""
+    """One blob with its flags and metadata; see `Namespace.stat`."""
     names.check_blob_id(blob_id)
     await inside.ctx.reads.flush(inside.ctx.cache)
     find = partial(listing.find_info, namespace=inside.name, blob_id=blob_id, now_ms=inside.ctx.now_ms())

@@ -6,7 +6,7 @@ which of them wins is worked out by the journal's merge and handed in.
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -119,7 +119,15 @@ def load_version(db: Database, version_no: int) -> Version:
 
 def packed_versions(db: Database, versions: Sequence[int]) -> dict[int, bytes]:
     """The msgpack of versions as it was stored, by number; without those that do not verify or decode."""
-    found: dict[int, bytes] = {}
+    return {number: packed for number, packed, _ in _verified(db, versions)}
+
+
+def load_versions(db: Database, versions: Sequence[int]) -> dict[int, Version]:
+    """Versions by number; without those that do not verify or decode."""
+    return {number: version for number, _, version in _verified(db, versions)}
+
+
+def _verified(db: Database, versions: Sequence[int]) -> Iterator[tuple[int, bytes, Version]]:
     bytes_column, join = "packed.bytes", "JOIN packed ON packed.no = packed_no"
     if db.is_suspect:  # one damaged version must not hide the others
         bytes_column, join = "packed_no", ""
@@ -134,9 +142,7 @@ def packed_versions(db: Database, versions: Sequence[int]) -> dict[int, bytes]:
                 packed = db.large_value("SELECT bytes FROM packed WHERE no = ?", (packed,))
             if packed is not None and hashlib.sha256(packed).digest() == sha256:
                 with contextlib.suppress(msgspec.DecodeError):  # of another shape: written by a newer schema
-                    _decoder.decode(packed)
-                    found[number] = packed
-    return found
+                    yield number, packed, _decoder.decode(packed)
 
 
 def find_version(db: Database, version_id: bytes) -> int | None:

@@ -15,10 +15,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from syncagent.answers import BlobChange, ChangePage
+from syncagent.answers import BlobChange, BlobInfo, ChangePage
 from syncagent.cache import listing, news
 from syncagent.cache.chunks import SQL_VARIABLES, batched
 from syncagent.cache.db import Database
+from syncagent.cache.details import with_details
 from syncagent.cache.news import Position
 from syncagent.errors import ConfigError, TokenExpired
 
@@ -36,7 +37,7 @@ class _Token:
         return f"1.{rows}.{self.listed_to:x}"
 
 
-def list_changes(db: Database, since: str | None, limit: int) -> ChangePage:
+def list_changes(db: Database, since: str | None, limit: int, *, details: bool = False) -> ChangePage:
     """One page of changes; see `Vault.changes`.
 
     Raises:
@@ -44,6 +45,20 @@ def list_changes(db: Database, since: str | None, limit: int) -> ChangePage:
     """
     if not 1 <= limit <= listing.MAX_PAGE:
         raise ConfigError(f"a page has 1 to {listing.MAX_PAGE} changes, not {limit}")
+    found = _find(db, since, limit)
+    return ChangePage(_changes(db, found.numbers, details), str(found.token), found.more)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The blobs of a page by number, its token, and whether more have changed."""
+
+    numbers: Sequence[int]
+    token: _Token
+    more: bool
+
+
+def _find(db: Database, since: str | None, limit: int) -> _Found:
     newest = news.last(db)
     if since is None:
         return _first_blobs(db, _Token(newest, newest, 0), limit)
@@ -64,7 +79,7 @@ def _parsed(since: str) -> _Token:
     return _Token(Position(no, mark), Position(newest, newest_mark), listed_to)
 
 
-def _first_blobs(db: Database, token: _Token, limit: int) -> ChangePage:
+def _first_blobs(db: Database, token: _Token, limit: int) -> _Found:
     rows = db.all(
         "SELECT no FROM blob WHERE no > ? AND winner_no IS NOT NULL AND NOT deleted ORDER BY no LIMIT ?",
         (token.listed_to, limit + 1),
@@ -73,10 +88,10 @@ def _first_blobs(db: Database, token: _Token, limit: int) -> ChangePage:
     has_more = len(rows) > limit
     token = replace(token, listed_to=numbers[-1] if has_more else 0)
     has_more = has_more or token.newest != token.position
-    return ChangePage(_changes(db, numbers), str(token), has_more)
+    return _Found(numbers, token, has_more)
 
 
-def _later_changes(db: Database, token: _Token, limit: int) -> ChangePage:
+def _later_changes(db: Database, token: _Token, limit: int) -> _Found:
     rows = db.all(
         "SELECT no, mark, blob_no FROM news WHERE no > ? ORDER BY no LIMIT ?",
         (token.position.no, limit + 1),
@@ -86,10 +101,10 @@ def _later_changes(db: Database, token: _Token, limit: int) -> ChangePage:
         token = replace(token, position=Position(*page[-1][:2]))
     # Each once, where it has changed last.
     numbers = list(dict.fromkeys(row[2] for row in reversed(page)))[::-1]
-    return ChangePage(_changes(db, numbers), str(token), len(rows) > limit)
+    return _Found(numbers, token, len(rows) > limit)
 
 
-def _changes(db: Database, numbers: Sequence[int]) -> tuple[BlobChange, ...]:
+def _changes(db: Database, numbers: Sequence[int], details: bool) -> tuple[BlobChange, ...]:
     """How these blobs look now, in the order given; without internal ones."""
     found: dict[int, BlobChange] = {}
     for part in batched(numbers, SQL_VARIABLES):
@@ -99,9 +114,15 @@ def _changes(db: Database, numbers: Sequence[int]) -> tuple[BlobChange, ...]:
             f" {listing.INFO_COLUMNS} FROM blob WHERE no IN ({marks}) AND winner_no IS NOT NULL",
             part,
         )
+        live: dict[int, BlobInfo] = {}
         for number, name, is_deleted, *info in rows:
             if name.startswith("."):
                 continue  # internal
             blob = listing.blob_info(name, info)
             found[number] = BlobChange(name, blob.id, None if is_deleted else blob)
+            if not is_deleted:
+                live[number] = blob
+        if details:
+            for number, blob in zip(live, with_details(db, [*live.values()], [*live]), strict=True):
+                found[number] = BlobChange(blob.namespace, blob.id, blob)
     return tuple(found[number] for number in numbers if number in found)

@@ -16,6 +16,7 @@ import msgspec
 from syncagent.answers import BlobInfo, BlobPage, ListOrder
 from syncagent.cache.blobs import find_blob, find_namespace
 from syncagent.cache.db import Database, Row
+from syncagent.cache.details import with_details
 from syncagent.cache.matching import (
     FEW,
     HAS_FLAG,
@@ -87,14 +88,14 @@ def blob_info(namespace: str, row: Sequence[Any]) -> BlobInfo:
 
 
 def find_info(db: Database, namespace: str, blob_id: str, *, now_ms: int) -> BlobInfo | None:
-    """One live blob; None where there is none."""
+    """One live blob with its flags and metadata; None where there is none."""
     number = find_namespace(db, namespace)
     row = None if number is None else find_blob(db, number, blob_id)
     if row is None or not row.is_live(now_ms):
         return None
     info = db.one(f"SELECT {INFO_COLUMNS} FROM blob WHERE no = ?", (row.no,))  # noqa: S608 - fixed text
     assert info is not None
-    return blob_info(namespace, info)
+    return with_details(db, [blob_info(namespace, info)], [row.no])[0]
 
 
 def list_blobs(
@@ -104,9 +105,10 @@ def list_blobs(
     *,
     after: str | None = None,
     limit: int = 1000,
+    details: bool = False,
     few: int = FEW,
 ) -> BlobPage:
-    """Live blobs of a namespace, from where `after` says.
+    """Live blobs of a namespace, from where `after` says; with `details`, their flags and metadata too.
 
     Raises:
         ConfigError: `after` is not the `next` of a page of this very listing, or the limit is out of bounds.
@@ -137,6 +139,8 @@ def list_blobs(
         (*query.parameters, limit + 1),
     )
     blobs = tuple(blob_info(wanted.namespace, row[:-1]) for row in rows[:limit])
+    if details:
+        blobs = with_details(db, blobs, [row[-1] for row in rows[:limit]])
     if len(rows) <= limit:
         return BlobPage(blobs, None)
     last = rows[limit - 1]

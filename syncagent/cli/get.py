@@ -11,8 +11,8 @@ from syncagent.cli.output import Output
 from syncagent.cli.running import run_on_vault
 from syncagent.cli.session import Session, takes_session
 from syncagent.cli.target import Target, parse_blob
-from syncagent.cli.text import escaped, from_argument, size_text, time_value
-from syncagent.cli.versions import expiry_of, metadata_document
+from syncagent.cli.text import escaped, from_argument, metadata_document, size_text, time_value
+from syncagent.cli.versions import expiry_of
 from syncagent.model import Version
 from syncagent.vault import Vault
 

@@ -13,7 +13,7 @@ from syncagent.cli.direct import open_cache
 from syncagent.cli.session import Session, takes_session
 from syncagent.cli.status import counts_document, counts_text
 from syncagent.cli.target import parse_listing
-from syncagent.cli.text import escaped, size_text, time_text, time_value
+from syncagent.cli.text import escaped, metadata_document, size_text, time_text, time_value
 from syncagent.errors import SyncAgentError
 from syncagent.model import SyncStatus
 from syncagent.wording import counted
@@ -148,7 +148,7 @@ def _blobs(session: Session, db: "Database", wanted: "BlobFilter", order: "Order
         output.raw(f'{{"namespace": {json.dumps(wanted.namespace)}, "blobs": ['.encode())
     try:
         while not output.is_closed:
-            page = _page(db, wanted, order, after)
+            page = _page(db, wanted, order, after, details=output.is_json)
             for blob in page.blobs:
                 if output.is_json:
                     output.raw(f"{separator}\n{json.dumps(_document(blob))}".encode())
@@ -169,10 +169,15 @@ def _blobs(session: Session, db: "Database", wanted: "BlobFilter", order: "Order
         output.raw(b"]}\n")
 
 
-def _page(db: "Database", wanted: "BlobFilter", order: "Order", after: str | None) -> BlobPage:
+def _page(
+    db: "Database", wanted: "BlobFilter", order: "Order", after: str | None, *, details: bool
+) -> BlobPage:
     from syncagent.cache import listing
 
-    return db.run(partial(listing.list_blobs, wanted=wanted, order=order, after=after, limit=PAGE_BLOBS))
+    find = partial(
+        listing.list_blobs, wanted=wanted, order=order, after=after, limit=PAGE_BLOBS, details=details
+    )
+    return db.run(find)
 
 
 def _document(blob: BlobInfo) -> dict[str, object]:
@@ -185,6 +190,8 @@ def _document(blob: BlobInfo) -> dict[str, object]:
         "changed_at": time_text(blob.changed_at),
         "conflict": blob.conflict,
         "expires_at": time_value(blob.expires_at),
+        "flags": sorted(blob.flags or ()),
+        "metadata": None if blob.metadata is None else metadata_document(blob.metadata),
     }
 
 

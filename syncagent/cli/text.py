@@ -8,6 +8,7 @@ import datetime
 import os
 import unicodedata
 
+from syncagent.model import Metadata
 from syncagent.wording import counted
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
@@ -108,3 +109,8 @@ def _is_unsafe(character: str) -> bool:
 def _escape(character: str) -> str:
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def metadata_document(metadata: Metadata) -> dict[str, object]:
+    """Metadata in JSON: bytes are hex."""
+    return {key: value.hex() if isinstance(value, bytes) else value for key, value in metadata.items()}

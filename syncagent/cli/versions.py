@@ -8,9 +8,8 @@ from syncagent.answers import VersionInfo
 from syncagent.cli.running import run_on_vault
 from syncagent.cli.session import Session, takes_session
 from syncagent.cli.target import Target, parse_blob
-from syncagent.cli.text import escaped, from_argument, size_text, time_text, time_value
+from syncagent.cli.text import escaped, from_argument, metadata_document, size_text, time_text, time_value
 from syncagent.errors import BlobNotFound
-from syncagent.model import Metadata
 from syncagent.vault import Vault
 
 PAGE_VERSIONS = 1000
@@ -94,11 +93,6 @@ def version_document(one: VersionInfo) -> dict[str, object]:
         "is_head": one.is_head,
         "tags": list(one.tags),
     }
-
-
-def metadata_document(metadata: Metadata) -> dict[str, object]:
-    """Metadata in JSON: bytes are hex."""
-    return {key: value.hex() if isinstance(value, bytes) else value for key, value in metadata.items()}
 
 
 async def expiry_of(vault: Vault, where: Target) -> datetime.datetime | None:

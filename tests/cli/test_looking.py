@@ -123,11 +123,11 @@ def test_an_error_between_pages_still_ends_in_one_document(
     real = ls_module._page
     calls: list[object] = []
 
-    def page(*arguments: object) -> BlobPage:
+    def page(*arguments: object, details: bool) -> BlobPage:
         calls.append(arguments)
         if len(calls) == 3:
             raise CacheDamaged("a page of the cache does not verify")
-        return real(*arguments)  # type: ignore[arg-type]  # passed on as they come
+        return real(*arguments, details=details)  # type: ignore[arg-type]  # passed on as they come
 
     monkeypatch.setattr(ls_module, "_page", page)
     done = full("ls", "n", "--json")
@@ -176,6 +176,8 @@ def test_ls_sorts_and_filters_by_flag(shell: Shell) -> None:
         return [blob["id"] for blob in shell("ls", "n", *options, "--json").ok().document["blobs"]]
 
     assert names("--sort", "size") == ["b", "a", "c"]
+    told = shell("ls", "n", "--json").ok().document["blobs"]
+    assert [(blob["flags"], blob["metadata"]) for blob in told] == [(["seen"], {}), ([], {}), (["seen"], {})]
     assert names("--sort", "changed", "--reverse") == ["c", "b", "a"]
     assert names("--flag", "seen", "--sort", "size", "--reverse") == ["c", "a"]
     assert names("--flag", "other") == []
