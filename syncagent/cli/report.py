@@ -15,8 +15,8 @@ def has_happened(report: SyncReport) -> bool:
 
 
 def report_line(report: SyncReport) -> str:
-    """`sent 3 blobs (1.2 MiB), fetched 0, 0.4 s`."""
-    if not has_happened(report):
+    """`sent 3 blobs (1.2 MiB), fetched 0, 0.4 s`; flags and the like are bytes, and no blobs."""
+    if not has_happened(report) and not report.sent_bytes:
         return "nothing to do"
     parts = [f"sent {counted(report.sent, 'blob')}", f"fetched {report.fetched:,}"]
     if report.sent_bytes:

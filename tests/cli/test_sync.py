@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import signal
 import termios
 from pathlib import Path
@@ -27,6 +28,14 @@ def test_a_report_in_a_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> No
     assert shell("sync").ok().out == "sent 3 blobs (1.2 MiB), fetched 0, 0.4 s\n"
     report_of(monkeypatch, SyncReport(sent=1, fetched=2, fetched_bytes=100, conflicts=1, duration_s=2))
     assert shell("sync").ok().out == "sent 1 blob, fetched 2 (100 B), 1 conflict, 2.0 s\n"
+
+
+def test_flags_that_were_sent_are_something(shell: Shell) -> None:
+    shell("put", "n/a", "-", "--sync", stdin=b"x").ok()
+    assert shell("sync").ok().out == "nothing to do\n"
+    shell("flags", "n/a", "--add", "seen").ok()
+    assert re.fullmatch(r"sent 0 blobs \(\d+ B\), fetched 0, \d\.\d s\n", shell("sync").ok().out)
+    assert shell("sync").ok().out == "nothing to do\n"
 
 
 def test_alarms_and_failures_are_told_and_decide_the_code(
