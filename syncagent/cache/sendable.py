@@ -67,6 +67,11 @@ _READY = (
     f" AND NOT {_LACKS.format(version='upload.version_no')}"
 )
 """SQL: rows that may go in a batch now; since when packs were seen, the time, a namespace or null."""
+_UNSEEN_IN_OUTBOX = (
+    "SELECT upload.version_no, version_chunk.chunk_no FROM upload"  # noqa: S608 - fixed text
+    " JOIN version_chunk ON version_chunk.version_no = upload.version_no"
+    f" WHERE upload.batch_seq IS NOT NULL AND NOT {_IS_SEEN.format('')} AND NOT {_IS_ELSEWHERE}"
+)
 _LOOKED_AT = 10_000
 """Rows looked at for one batch: when most cannot go yet, looking at all would hold up everyone else."""
 _LAST = 1 << 62
@@ -216,6 +221,20 @@ def publishable_group(
         (seen_since_ms, now_ms, namespace),
     )
     return [] if found is None else group_rows(db, found[0])
+
+
+@dataclass(frozen=True, slots=True)
+class UnseenChunk:
+    """A chunk that is here, and in no pack that was seen at the remote lately."""
+
+    version_no: int
+    chunk_no: int
+
+
+def unseen_in_outbox(db: Database, now_ms: int, *, seen_since_ms: int) -> list[UnseenChunk]:
+    """Content of the batch in the outbox that may not be at the remote any more: it was cut long ago."""
+    rows = db.all(_UNSEEN_IN_OUTBOX, (seen_since_ms, now_ms))
+    return [UnseenChunk(*row) for row in rows]
 
 
 def group_rows(db: Database, group: GroupId) -> list[Waiting]:

@@ -15,7 +15,7 @@ from functools import partial
 import anyio
 
 from syncagent import names
-from syncagent.cache import blobs, downloads, journals, meta, outbox, ownbatches, settings
+from syncagent.cache import blobs, downloads, journals, meta, outbox, ownbatches, sendable, settings
 from syncagent.cache.db import Database
 from syncagent.cache.ownbatches import OwnBatch
 from syncagent.cache.sendable import START, Position
@@ -24,6 +24,7 @@ from syncagent.engine.backoff import blob_delay_s
 from syncagent.engine.context import Context
 from syncagent.engine.cutting import Author, Cut, cut_batch
 from syncagent.engine.heads import fold_pair
+from syncagent.engine.proof import Lookout
 from syncagent.engine.report import Tally
 from syncagent.engine.trouble import FailsAlone, Trouble
 from syncagent.errors import (
@@ -63,8 +64,10 @@ class Publisher:
         self.sent_bytes = 0
         self.stuck: TransientRemoteError | None = None
 
-    async def resume(self) -> None:
+    async def resume(self, lookout: Lookout) -> None:
         """Publish the batch that an interruption left in the outbox, and cut no other; raises as `flush`.
+
+        What the remote has lost of it since waits to be sent once more, with the versions that name it.
 
         Raises:
             OutboxDamaged: its bytes are lost.
@@ -75,7 +78,16 @@ class Publisher:
             except CacheDamaged as exc:
                 # Its number may be taken at the remote, and no other bytes may ever go there under it.
                 raise OutboxDamaged("a batch of this device, kept to be sent, cannot be read") from exc
-            await self._publish(batch)
+            await self._publish(batch, await self._lost(lookout) if batch is not None else ())
+
+    async def _lost(self, lookout: Lookout) -> Sequence[int]:
+        """The versions of the batch in the outbox whose content the remote does not hold any more."""
+        ctx = self._ctx
+        unseen = await ctx.cache.read(
+            partial(sendable.unseen_in_outbox, now_ms=ctx.now_ms(), seen_since_ms=self._seen_since_ms)
+        )
+        found = await lookout.find(list({one.chunk_no for one in unseen}))
+        return sorted({one.version_no for one in unseen if one.chunk_no not in found})
 
     async def offer(self, versions: Iterable[int]) -> None:
         """Publish whole batches of versions whose content has just been sent; a remainder waits for others.
@@ -123,7 +135,7 @@ class Publisher:
                 self._offered.pop(version, None)
         await self._publish(cut.batch)
 
-    async def _publish(self, batch: OwnBatch | None) -> None:
+    async def _publish(self, batch: OwnBatch | None, lost: Sequence[int] = ()) -> None:
         if batch is None:
             return
         try:
@@ -133,7 +145,7 @@ class Publisher:
             return
         self.sent_bytes += len(batch.object)
         self.published += await self._ctx.cache.write(
-            partial(_confirm, seq=batch.seq, now_ms=self._ctx.now_ms()), background=True
+            partial(_confirm, seq=batch.seq, now_ms=self._ctx.now_ms(), lost=lost), background=True
         )
 
     async def _cut(self, operation: Callable[..., Cut]) -> Cut:
@@ -212,10 +224,12 @@ async def fold(ctx: Context) -> int:
     return folded
 
 
-def _confirm(db: Database, seq: int, now_ms: int) -> int:
+def _confirm(db: Database, seq: int, now_ms: int, lost: Sequence[int] = ()) -> int:
     device = meta.device_id(db)
     chain = ownbatches.own_chain(db, device, seq)
     count = ownbatches.confirm_batch(db, seq)
+    for version in lost:
+        outbox.publish_again(db, version)
     meta.put(db, meta.LAST_PUBLISHED_AT, now_ms)
     if chain is not None:
         journals.advance(db, blobs.device_no(db, device), seq, chain)

@@ -97,7 +97,7 @@ class Sender:
         """
         later = await self._ctx.cache.read(partial(stalled.load, direction=stalled.UPLOAD))
         try:
-            await self._publisher.resume()  # the outbox first: nothing may overtake it
+            await self._publisher.resume(self._lookout)  # the outbox first: nothing may overtake it
             await fold(self._ctx)
             await self._forget_old_packs()
             self._failed |= later

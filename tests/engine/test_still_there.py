@@ -6,8 +6,9 @@ import syncagent
 from syncagent import names
 from syncagent.engine.proof import SEEN_MS
 from syncagent.errors import Unreachable
+from syncagent.model import PackId
 from syncagent.vault import Vault
-from tests.engine.world import Fails, World, change, kinds, statuses
+from tests.engine.world import Fails, GoesAway, World, batches, change, kinds, rows, statuses
 
 pytestmark = pytest.mark.anyio
 
@@ -148,6 +149,64 @@ async def test_a_clock_that_was_ahead_proves_nothing(world: World) -> None:
         await vault.sync()
         assert (await statuses(vault))["y"] == "SYNCED"
     assert world.names(names.PACKS)
+
+
+async def test_a_pack_that_no_batch_names_yet_and_that_is_gone_is_sent_anew_and_never_named(
+    world: World,
+) -> None:
+    remote = world.remote()
+    remote.before = GoesAway(Unreachable("away"), "put", names.PACKS, skip=1)
+    async with world.open("a", remote, transfers=1) as vault:
+        notes = vault.namespace("notes")
+        await notes.put("x", LARGE)
+        await notes.put("y", LARGE[::-1])
+        with pytest.raises(Unreachable):
+            await vault.sync()
+        remote.before = Fails(Unreachable("away"), "put", times=0)
+        [name] = world.names(names.PACKS)
+        world.hide(name)
+        world.clock.now += LATER_S
+        report = await vault.sync()
+        assert (report.sent, kinds(report)) == (2, [])
+        assert len(world.names(names.PACKS)) == 2
+        named = [pack for batch in (await batches(world, vault)).values() for pack in batch.packs]
+        assert {names.pack_object(PackId(pack.id)) for pack in named} == set(world.names(names.PACKS))
+
+
+async def test_what_a_late_batch_names_and_the_remote_has_lost_since_is_sent_once_more(world: World) -> None:
+    remote = world.remote()
+    remote.before = Fails(Unreachable("away"), "put", names.JOURNAL)
+    async with world.open("a", remote) as vault:
+        notes = vault.namespace("notes")
+        await notes.put("x", LETTER)
+        await notes.put("y", b"")
+        with pytest.raises(Unreachable):
+            await vault.sync()
+        remote.before = Fails(Unreachable("away"), "put", times=0)
+        [name] = world.names(names.PACKS)
+        world.hide(name)
+        world.clock.now += LATER_S
+        report = await vault.sync()
+        assert kinds(report) == ["Withheld"] and report.sent == 3
+        assert await statuses(vault) == {"x": "SYNCED", "y": "SYNCED"}
+        assert (await vault.sync()).sent == 0
+    await read_at_c(world, "x", LETTER)
+
+
+async def test_a_remote_in_doubt_is_not_written_of_each_time(world: World) -> None:
+    await world.put_and_sync("a", x=LETTER)
+    await world.sync("b")
+    async with world.open("a") as vault:
+        world.hide(world.names(names.journal_prefix(bytes.fromhex(vault.device_id)))[-1])
+    async with world.open("b") as vault:
+        assert kinds(await vault.sync()) == ["RemoteRolledBack"]
+        told = await rows(vault, "SELECT value FROM meta WHERE key = 'doubted_at'")
+        world.clock.now += 60
+        await vault.sync()
+        assert await rows(vault, "SELECT value FROM meta WHERE key = 'doubted_at'") == told
+        world.clock.now += 3600
+        await vault.sync()
+        assert await rows(vault, "SELECT value FROM meta WHERE key = 'doubted_at'") != told
 
 
 # Putting what the remote lost -------------------------------------------------------------------
