@@ -145,8 +145,9 @@ def _steps_back(db: Database, name: Name, row: BlobRow, reference: str) -> int:
     number = row.winner_no
     for _ in range(int(steps)):
         number = db.scalar(
+            # By its id: without the + SQLite reads all versions of the blob to find it.
             "SELECT older.no FROM parent JOIN version AS older ON older.id = parent_id"
-            " WHERE version_no = ? AND older.blob_no = ? ORDER BY older.hlc DESC, older.id DESC LIMIT 1",
+            " WHERE version_no = ? AND +older.blob_no = ? ORDER BY older.hlc DESC, older.id DESC LIMIT 1",
             (number, row.no),
         )
         if number is None:

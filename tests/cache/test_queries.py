@@ -3,6 +3,8 @@
 import pytest
 
 from syncagent.cache import chunks, downloads, meta, outbox, ownbatches, queries, sendable, waiting
+from syncagent.engine import history
+from syncagent.errors import VersionNotFound
 from syncagent.model import SyncStatus
 from syncagent.reports import NamespaceInfo
 
@@ -95,6 +97,13 @@ def test_what_is_asked_per_blob_uses_an_index(large: Recording) -> None:
     chunks.places(large, [1, 2, 3])
     # Small sets: what is asked for is sorted, not the table.
     check(large, allowed=["USE TEMP B-TREE FOR DISTINCT", "USE TEMP B-TREE FOR ORDER BY"])
+
+
+def test_the_version_before_is_found_by_its_id(large: Recording) -> None:
+    with pytest.raises(VersionNotFound):
+        history.version_no(large, history.Name("notes", "blob-5"), "~1")
+    plans = check(large, allowed=["USE TEMP B-TREE FOR ORDER BY"])
+    assert "SEARCH older USING INDEX sqlite_autoindex_version_1 (id=?)" in plans
 
 
 def test_what_failed_and_what_waits_is_found_without_reading_the_queues(large: Recording) -> None:
