@@ -133,11 +133,13 @@ def list_blobs(
         ordering = f"{column} {direction}, blob.no {direction}"
         if behind is not None:
             query.add(f"({column}, blob.no) {sign} (?, ?)", behind.value, behind.no)
+    # First which they are: where blobs are sorted, more is looked at than is given.
     rows = db.all(
-        f"SELECT {INFO_COLUMNS}, blob.no FROM {source} WHERE {query.conditions}"  # noqa: S608 - fixed text
-        f" ORDER BY {ordering} LIMIT ?",
+        f"SELECT {INFO_COLUMNS}, blob.no FROM (SELECT blob.no AS picked FROM {source}"  # noqa: S608 - fixed text
+        f" WHERE {query.conditions} ORDER BY {ordering} LIMIT ?) CROSS JOIN blob ON blob.no = picked",
         (*query.parameters, limit + 1),
     )
+    rows.sort(key=lambda row: (_VALUES[order.by](row), row[-1]), reverse=order.descending)
     blobs = tuple(blob_info(wanted.namespace, row[:-1]) for row in rows[:limit])
     if details:
         blobs = with_details(db, blobs, [row[-1] for row in rows[:limit]])
