@@ -67,6 +67,7 @@ async def evict(inside: Inside, blob_id: str) -> None:
     """Give a blob's content on this device up; see `Namespace.evict`."""
     name = Name(inside.name, names.check_blob_id(blob_id))
     cache = inside.ctx.cache
+    await inside.ctx.reads.flush(cache)  # else a read of before would seem to come after it
     blob = await cache.read(partial(_evictable, name=name, now_ms=inside.ctx.now_ms()))
     packs = await cache.read(partial(holding.packs_to_prove, blob=blob))
     proven: set[int] = set()

@@ -44,7 +44,7 @@ class OpenBlob:
         found = await _find(self._inside, self._blob_id, self._version)
         if not found.is_here and found.version.size <= SMALL_BLOB:
             found = await _brought(self._inside, self._blob_id, found, keep=self._keep)
-        await _note_read(self._inside, self._blob_id)
+        await _note_read(self._inside, self._blob_id, is_kept=self._keep)
         return _reader(self._inside, self._blob_id, found, keep=self._keep)
 
     async def __aexit__(self, *exc: object) -> None:
@@ -59,7 +59,7 @@ async def get_one(inside: Inside, blob_id: str, version: str | None = None, *, k
     data = found.data
     if data is None:
         data = await _reader(inside, blob_id, found, keep=keep).read_range(0, found.version.size)
-    await _note_read(inside, blob_id)
+    await _note_read(inside, blob_id, is_kept=keep)
     return _blob(blob_id, found.version, data)
 
 
@@ -77,7 +77,7 @@ async def get_many(inside: Inside, blob_ids: Sequence[str]) -> list[GetResult]:
         several = await inside.ctx.cache.read(find)
         for blob_id, one in zip(part, several, strict=True):
             if isinstance(one, Found) and one.data is not None:
-                await _note_read(inside, blob_id)
+                await _note_read(inside, blob_id, is_kept=True)
                 results.append(GetResult(blob_id, _blob(blob_id, one.version, one.data)))
                 continue
             try:
@@ -87,10 +87,10 @@ async def get_many(inside: Inside, blob_ids: Sequence[str]) -> list[GetResult]:
     return results
 
 
-async def _note_read(inside: Inside, blob_id: str) -> None:
+async def _note_read(inside: Inside, blob_id: str, *, is_kept: bool) -> None:
     """Count a read that was answered."""
     ctx = inside.ctx
-    if ctx.reads.note(inside.name, blob_id, ctx.now_ms()):
+    if ctx.reads.note(inside.name, blob_id, ctx.now_ms(), is_kept=is_kept):
         await ctx.reads.flush(ctx.cache)
 
 

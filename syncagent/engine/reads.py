@@ -22,10 +22,12 @@ class ReadLog:
     def __init__(self) -> None:
         self._waiting: dict[tuple[str, str], Reads] = {}
 
-    def note(self, namespace: str, blob_id: str, now_ms: int) -> bool:
+    def note(self, namespace: str, blob_id: str, now_ms: int, *, is_kept: bool) -> bool:
         """Count a read; whether it is time to `flush`."""
         known = self._waiting.get((namespace, blob_id), Reads(0, now_ms))
-        self._waiting[namespace, blob_id] = Reads(known.times + 1, max(known.last_at, now_ms))
+        self._waiting[namespace, blob_id] = Reads(
+            known.times + 1, max(known.last_at, now_ms), known.is_kept or is_kept
+        )
         return len(self._waiting) >= MOST_WAITING
 
     async def flush(self, cache: Cache) -> None:

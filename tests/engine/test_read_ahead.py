@@ -77,3 +77,32 @@ async def test_what_was_read_stays_wanted_when_the_policy_changes(world: World) 
         await vault.parts()[1].read_journals()
         await vault.namespace("notes").settings(fetch="on-demand")
         assert await statuses(vault) == {"read": "PENDING_DOWNLOAD", "other": "REMOTE_ONLY"}
+
+
+async def test_what_came_with_another_blobs_equal_content_is_kept_once_it_is_read(world: World) -> None:
+    async with world.open("a") as vault:
+        await vault.namespace("notes").settings(fetch="on-demand")
+        await vault.namespace("notes").put_many([("x", b"twin"), ("y", b"twin"), ("z", b"twin")])
+        await vault.sync()
+    await world.sync("b")
+    remote = world.remote()
+    async with world.open("b", remote) as vault:
+        notes = vault.namespace("notes")
+        await notes.get("x")
+        remote.calls.clear()
+        assert (await notes.get("y")).data == (await notes.get("z", keep=False)).data == b"twin"
+        assert remote.calls == []
+        assert await statuses(vault) == {"x": "SYNCED", "y": "SYNCED", "z": "REMOTE_ONLY"}
+        await notes.evict("x")
+        remote.calls.clear()
+        assert (await notes.get("y")).data == (await notes.get("x")).data == b"twin" and remote.calls == []
+        assert (await statuses(vault))["x"] == "SYNCED"
+        await notes.get("y")
+        await notes.evict("y")
+        assert await statuses(vault) == {"x": "SYNCED", "y": "REMOTE_ONLY", "z": "REMOTE_ONLY"}, (
+            "a read of before does not undo it"
+        )
+        await notes.evict("x")
+        remote.calls.clear()
+        await notes.get("z")
+        assert remote.called("get") != []
