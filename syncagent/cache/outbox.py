@@ -87,6 +87,44 @@ def is_tagged(db: Database, version_no: int) -> bool:
     return db.one(f"SELECT 1 FROM version WHERE no = ? AND {_IS_TAGGED}", (version_no,)) is not None  # noqa: S608
 
 
+@dataclass(frozen=True, slots=True)
+class WaitingParent:
+    """A version that waits and that no batch has held; `is_bound`: it has a tag, or is of a transaction."""
+
+    no: int
+    is_deleted: bool
+    is_bound: bool
+
+
+def waiting_before(db: Database, version_no: int) -> list[WaitingParent]:
+    """What waits of what a version replaces directly."""
+    rows = db.all(
+        f"SELECT version.no, version.deleted, group_id IS NOT NULL OR {_IS_TAGGED} FROM parent"  # noqa: S608 - fixed text
+        " JOIN version ON version.id = parent_id AND version.seq = 0"
+        " JOIN upload ON upload.version_no = version.no AND batch_seq IS NULL"
+        " WHERE parent.version_no = ?",
+        (version_no,),
+    )
+    return [WaitingParent(number, bool(deleted), bool(bound)) for number, deleted, bound in rows]
+
+
+def has_parents(db: Database, version_no: int) -> bool:
+    """Whether a version replaces anything."""
+    return db.one("SELECT 1 FROM parent WHERE version_no = ? LIMIT 1", (version_no,)) is not None
+
+
+def is_known_elsewhere(db: Database, blob: int) -> bool:
+    """Whether another device knows a version of a blob, or will when what waits is sent."""
+    found = db.scalar(
+        "SELECT EXISTS (SELECT 1 FROM version WHERE blob_no = ?1 AND seq > 0)"
+        " OR EXISTS (SELECT 1 FROM version JOIN upload ON version_no = version.no WHERE blob_no = ?1)"
+        " OR EXISTS (SELECT 1 FROM version JOIN parent ON version_no = version.no"
+        "  WHERE blob_no = ?1 AND parent.seq > 0)",
+        (blob,),
+    )
+    return bool(found)
+
+
 def settle(db: Database, version_no: int, *, device: int, seq: int) -> None:
     """Take a version off the queue: a batch of another device holds it."""
     db.execute(

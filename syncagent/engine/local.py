@@ -17,8 +17,8 @@ from syncagent.cache.db import Database
 from syncagent.cache.status import Event, after
 from syncagent.crypto.chunk import content_digest
 from syncagent.crypto.keys import VAULT_SCOPE, VaultKeys
-from syncagent.engine import marks
-from syncagent.engine.heads import add_version, fold_into, fold_pair, is_local_only
+from syncagent.engine import keeping, marks
+from syncagent.engine.heads import add_version, fold_pair, is_local_only
 from syncagent.engine.marks import Marked
 from syncagent.engine.stamps import next_hlc
 from syncagent.engine.storing import NewContent, random_scope, store_content
@@ -306,12 +306,14 @@ def add_local(
         )
     if status is SyncStatus.PENDING_DOWNLOAD:
         downloads.enqueue(db, [added.version_no])
-    is_folded = [
-        fold_pair(db, head.no, added.version_no)
-        for head in replaced
-        if head.status is SyncStatus.LOCAL_ONLY  # never published: others must not be told its id
-    ]
-    return blobs.load_version(db, added.version_no) if any(is_folded) else version
+    for head in replaced:
+        if head.status is SyncStatus.LOCAL_ONLY:  # never published: others must not be told its id
+            fold_pair(db, head.no, added.version_no)
+    if status is SyncStatus.LOCAL_ONLY:
+        blob = Marked(added.blob_no, version.namespace, version.blob_id, stays_local=True)
+        keeping.keep_here(db, added.version_no, blob)
+    is_changed = status is SyncStatus.LOCAL_ONLY or any(map(_is_local, replaced))
+    return blobs.load_version(db, added.version_no) if is_changed else version
 
 
 def disputed(
@@ -331,22 +333,12 @@ def _move(db: Database, row: BlobRow, put: Put, stays_local: bool) -> None:
     """Keep a blob here that waits to be sent, or share one that stayed here."""
     assert row.winner_no is not None
     blob = Marked(row.no, put.namespace, put.blob_id, stays_local)
-    if not stays_local:
+    if stays_local:
+        keeping.keep_winner(db, row.winner_no, blob)
+    else:
         blobs.move_status(db, row.winner_no, Event.SHARED)
         outbox.enqueue_version(db, row.winner_no, priority=put.priority)
         marks.share(db, blob)
-    elif outbox.is_unpublished(db, row.winner_no):  # else it is, or may be, at the remote already
-        if outbox.is_of_transaction(db, row.winner_no):
-            raise ConfigError(
-                f"{put.namespace}/{put.blob_id!r} waits as part of a transaction",
-                safe="it stays as it is, and is sent",
-                todo="delete it, and put it under another name",
-            )
-        # What it replaced and was not sent either would become what others see.
-        fold_into(db, row.winner_no)
-        blobs.move_status(db, row.winner_no, Event.KEPT_LOCAL)
-        outbox.forget(db, row.winner_no)
-        marks.withhold(db, blob)
 
 
 def _stays_local(db: Database, put: Put, row: BlobRow | None, heads: Sequence[HeadRow]) -> bool:

@@ -19,8 +19,8 @@ from syncagent.engine.heads import is_local_only
 from syncagent.engine.stamps import next_hlc
 from syncagent.errors import BlobNotFound, LimitExceeded, SyncAgentError
 from syncagent.journal.batch import decode_change, encode_change
-from syncagent.journal.changes import Change, ExpiresChange, FlagsChange, TagChange
-from syncagent.model import GroupId, Hlc
+from syncagent.journal.changes import ExpiresChange, FlagsChange, TagChange
+from syncagent.model import GroupId, Hlc, SyncStatus
 
 MAX_FLAGS = 1000
 """Of one blob. A mail has some ten; more than this is a use for which metadata or a blob is made."""
@@ -96,11 +96,19 @@ def share(db: Database, blob: Marked, *, group: GroupId | None = None) -> None:
 
 
 def withhold(db: Database, blob: Marked) -> None:
-    """Take what waits to be said of a blob off the queue: it is to stay on this device."""
+    """Take off the queue what waits to be said of a blob, or a version, that no other device knows."""
+    is_known = outbox.is_known_elsewhere(db, blob.no)
     for number, packed in outbox.waiting_changes(db):
         with contextlib.suppress(SyncAgentError):  # a damaged row is told of when a batch is cut
-            change = decode_change(packed)
-            if _is_about(db, blob, change):
+            match decode_change(packed):
+                case FlagsChange() | ExpiresChange() as change:
+                    is_about = (change.namespace, change.blob_id) == (blob.namespace, blob.blob_id)
+                    is_untold = is_about and not is_known
+                case TagChange() as change:
+                    is_untold = _stays_here(db, blob, change.version)
+                case _:
+                    is_untold = False
+            if is_untold:
                 outbox.drop_change(db, number)
 
 
@@ -131,14 +139,11 @@ def add_expiry(db: Database, blob: int, change: ExpiresChange, device: int, *, n
         holding.want(db, blob)  # its content may have been given up
 
 
-def _is_about(db: Database, blob: Marked, change: Change) -> bool:
-    match change:
-        case FlagsChange() | ExpiresChange():
-            return (change.namespace, change.blob_id) == (blob.namespace, blob.blob_id)
-        case TagChange():
-            return blobs.blob_of_version(db, change.version) == blob.no
-        case _:
-            return False
+def _stays_here(db: Database, blob: Marked, version_id: bytes) -> bool:
+    if blobs.blob_of_version(db, version_id) != blob.no:
+        return False
+    number = blobs.find_version(db, version_id)
+    return number is not None and blobs.status_of(db, number) is SyncStatus.LOCAL_ONLY
 
 
 def _record_flags(
