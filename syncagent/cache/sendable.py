@@ -49,7 +49,8 @@ _HAS_NEWER = (
 _UNSENT = (
     "SELECT upload.version_no, chunk.no, chunk.raw_length, version.size,"  # noqa: S608 - fixed text
     " (SELECT max(pack_no) FROM pack_chunk JOIN pack ON pack.no = pack_no"
-    f"   WHERE pack_chunk.chunk_no = chunk.no AND has_file AND NOT {_HAS_NEWER}),"
+    # One that the remote has altered cannot be put there again: its name is taken.
+    f"   WHERE pack_chunk.chunk_no = chunk.no AND has_file AND seen_at >= 0 AND NOT {_HAS_NEWER}),"
     f" {IS_THERE}, priority, upload.no, position"
     " FROM upload JOIN version ON version.no = upload.version_no JOIN blob ON blob.no = version.blob_no"
     " JOIN version_chunk ON version_chunk.version_no = version.no JOIN chunk ON chunk.no = chunk_no"

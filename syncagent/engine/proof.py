@@ -18,7 +18,7 @@ from syncagent.engine.context import Context
 from syncagent.engine.report import Tally
 from syncagent.engine.tasks import run_together
 from syncagent.engine.trouble import FailsAlone, Trouble
-from syncagent.errors import ObjectError, ObjectNotFound, RemoteRolledBack, Withheld
+from syncagent.errors import ObjectError, ObjectNotFound, RemoteRolledBack, Tampered, Withheld
 from syncagent.remote.base import Remote
 from syncagent.reports import Alarm
 
@@ -54,6 +54,8 @@ class Lookout:
         self._remote = remote
         self._tally = tally
         self._asked: set[int] = set()
+        self.altered: set[int] = set()
+        """Packs that are at the remote and not what was put: a file of theirs cannot take their place."""
 
     async def find(self, chunks: Sequence[int]) -> set[int]:
         """Those of these chunks that a pack holds which the remote has now, and had not been seen lately.
@@ -83,8 +85,7 @@ class Lookout:
         except ObjectNotFound:
             if pack.is_named:
                 error = Withheld(f"pack {pack.id.hex()} is named by a journal and not there")
-                self._tally.alarms.append(alarm(error, name))
-                await self._ctx.cache.write(partial(there.note_missed, pack=pack.no), background=True)
+                await self._miss(pack, error)
             else:  # collected, or lost, before a batch could name it
                 await self._ctx.cache.write(partial(outbox.forget_put, pack=pack.no), background=True)
         except (ObjectError, FailsAlone):
@@ -92,3 +93,14 @@ class Lookout:
         else:
             if found.size == pack.size:
                 seen.append(pack.no)
+                return
+            text = f"pack {pack.id.hex()} has {found.size} bytes at the remote instead of {pack.size}"
+            self.altered.add(pack.no)
+            await self._miss(pack, Tampered(text))
+
+    async def _miss(self, pack: PackThere, error: Withheld | Tampered) -> None:
+        self._tally.alarms.append(alarm(error, names.pack_object(pack.id)))
+        is_altered = isinstance(error, Tampered)
+        await self._ctx.cache.write(
+            partial(there.note_missed, pack=pack.no, is_altered=is_altered), background=True
+        )

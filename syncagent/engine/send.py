@@ -11,7 +11,7 @@ A failure of one blob or pack is counted for the blobs in it; the others go on.
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import anyio
@@ -165,7 +165,10 @@ class Sender:
             position = page.next
         for number in await self._lookout.find([no for no, chunk in unsent.items() if chunk.is_named]):
             del unsent[number]
-        planned = list(unsent.values())
+        planned = [
+            replace(chunk, pack_no=None) if chunk.pack_no in self._lookout.altered else chunk
+            for chunk in unsent.values()
+        ]
         # Not on the event loop: twenty thousand chunks take 8 ms.
         packs = await anyio.to_thread.run_sync(plan_packs, planned, limiter=self._ctx.workers)
         if packs:

@@ -60,6 +60,23 @@ async def test_content_of_an_own_pack_that_was_given_up_and_lost_is_sent(world: 
     await read_at_c(world, "y", LETTER)
 
 
+@pytest.mark.parametrize("data", [LETTER, LARGE], ids=["small", "large"])
+async def test_what_the_remote_has_cut_short_is_sent_in_another_pack(world: World, data: bytes) -> None:
+    """Another, for nothing takes the place of a pack that is there."""
+    await world.put_and_sync("a", x=data)
+    await world.sync("b")
+    [name] = world.names(names.PACKS)
+    await world.replace(name, world.data(name)[:-1])
+    world.clock.now += LATER_S
+    async with world.open("b") as vault:
+        await vault.namespace("notes").put("y", data)
+        report = await vault.sync()
+        assert (report.sent, kinds(report)) == (1, ["Tampered"])
+        assert (await statuses(vault))["y"] == "SYNCED"
+    assert len(world.names(names.PACKS)) == 2
+    await read_at_c(world, "y", data)
+
+
 async def test_what_was_seen_lately_is_not_asked_for(world: World) -> None:
     await world.put_and_sync("a", x=LETTER, z=b"other")
     await world.sync("b")
