@@ -19,6 +19,7 @@ from anyio.abc import TaskStatus
 from syncagent import namespace, reader, transaction, vault
 from syncagent.blobs.reading import OpenBlob
 from syncagent.blocking.thread import LoopThread
+from syncagent.errors import ConfigError
 from syncagent.events import Event
 from syncagent.model import Metadata, Version
 from syncagent.transaction import TransactionNamespace
@@ -298,21 +299,32 @@ class _Waiting(Iterator[T]):
 def stream(chunks: Iterable[bytes]) -> AsyncIterable[bytes]:
     """Content for `put` from an iterable of bytes, such as a generator or an open binary file.
 
-    It is read in a worker thread, piece by piece as it is stored.
+    It is read in a worker thread, piece by piece as it is stored, and once. Where a piece is not bytes
+    (`TypeError`), or the iterable raises, nothing is stored and `put` raises it.
     """
+    if isinstance(chunks, str | bytes | bytearray | memoryview):  # whose pieces are letters and numbers
+        raise TypeError(f"a stream is an iterable of bytes, not {type(chunks).__name__}: give bytes to put")
     return _Stream(chunks)
 
 
 class _Stream(AsyncIterable[bytes]):
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
+        self._is_read = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        while True:
-            chunk = await anyio.to_thread.run_sync(next, self._chunks, None)
-            if chunk is None:
-                return
-            yield chunk
+        if self._is_read:  # nothing more would come, and that must not pass for content
+            raise ConfigError("this stream has been read already", todo="make another one for each put")
+        self._is_read = True
+        while chunk := await anyio.to_thread.run_sync(self._next, limiter=anyio.CapacityLimiter(1)):
+            yield chunk[0]
+
+    def _next(self) -> tuple[bytes, ...]:
+        for chunk in self._chunks:
+            if not isinstance(chunk, bytes | bytearray | memoryview):
+                raise TypeError(f"a stream is of bytes, not {type(chunk).__name__}")
+            return (chunk,)
+        return ()
 
 
 async def _next(iterator: AsyncIterator[T]) -> tuple[T, ...]:

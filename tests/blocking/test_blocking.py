@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,6 +86,30 @@ def test_a_blob_is_streamed_in_and_out(vault: blocking.Vault, tmp_path: Path) ->
         assert b"".join(reader) == content
         assert reader.read_range(100, 200) == content[100:200]
         assert reader.version.size == len(content) and reader.created_at.year > 2000
+
+
+@pytest.mark.parametrize("piece", [None, "text", 7, [1]])
+def test_a_stream_with_a_piece_that_is_not_bytes_stores_nothing(vault: blocking.Vault, piece: Any) -> None:
+    notes = vault.namespace("notes")
+    with pytest.raises(TypeError, match=type(piece).__name__):
+        notes.put("x", blocking.stream([b"one", piece, b"two"]))
+    assert not notes.exists("x")
+    notes.put("x", blocking.stream([b"one", b"", b"two"]))
+    assert notes.get("x").data == b"onetwo"
+
+
+@pytest.mark.parametrize("content", [b"one", bytearray(b"one"), memoryview(b"one"), "one"])
+def test_a_stream_is_made_of_pieces(content: Any) -> None:
+    with pytest.raises(TypeError, match="give bytes to put"):
+        blocking.stream(content)
+
+
+def test_a_stream_that_was_read_is_not_empty_content(vault: blocking.Vault) -> None:
+    stream = blocking.stream(iter([b"one"]))
+    vault.namespace("notes").put("x", stream)
+    with pytest.raises(ConfigError, match="has been read already"):
+        vault.namespace("notes").put("y", stream)
+    assert not vault.namespace("notes").exists("y")
 
 
 def test_errors_are_those_of_the_library(vault: blocking.Vault, home: Path) -> None:
