@@ -23,20 +23,18 @@ class RegisterRow:
 
 
 def add_flags(db: Database, blob: int, added: Iterable[tuple[str, int]], removed: Iterable[int]) -> None:
-    """Union of flag tags set and tags removed."""
-    db.many(
-        "INSERT OR IGNORE INTO flag_tag VALUES (?, ?, ?)", [(blob, flag, tag - _SIGN) for flag, tag in added]
-    )
+    """Union of flag tags set and tags removed; a tag that is removed sets nothing, whichever comes first."""
     db.many("INSERT OR IGNORE INTO flag_removed VALUES (?, ?)", [(blob, tag - _SIGN) for tag in removed])
+    db.many(
+        "INSERT OR IGNORE INTO flag_tag SELECT ?1, ?2, ?3"
+        " WHERE NOT EXISTS (SELECT 1 FROM flag_removed WHERE blob_no = ?1 AND tag = ?3)",
+        [(blob, flag, tag - _SIGN) for flag, tag in added],
+    )
 
 
 def flag_tags(db: Database, blob: int) -> list[tuple[str, int]]:
     """The flags of a blob with the tags they were set under, those not removed."""
-    rows = db.all(
-        "SELECT flag, tag FROM flag_tag WHERE blob_no = ?"
-        " AND tag NOT IN (SELECT tag FROM flag_removed WHERE blob_no = ?) ORDER BY flag, tag",
-        (blob, blob),
-    )
+    rows = db.all("SELECT flag, tag FROM flag_tag WHERE blob_no = ? ORDER BY flag, tag", (blob,))
     return [(flag, tag + _SIGN) for flag, tag in rows]
 
 

@@ -204,11 +204,12 @@ CREATE TABLE own_batch (                       -- every sealed batch we issued; 
 CREATE INDEX own_batch_unconfirmed ON own_batch (seq) WHERE NOT confirmed;
 
 -- Facts of the journal that are not versions ---------------------------------------
-CREATE TABLE flag_tag (
+CREATE TABLE flag_tag (                        -- those that nobody has removed
     blob_no INTEGER NOT NULL, flag TEXT NOT NULL, tag INTEGER NOT NULL,
     PRIMARY KEY (blob_no, flag, tag)
 ) WITHOUT ROWID;
-CREATE TABLE flag_removed (
+CREATE INDEX flag_tag_tag ON flag_tag (blob_no, tag);
+CREATE TABLE flag_removed (                    -- also those that have not come yet
     blob_no INTEGER NOT NULL, tag INTEGER NOT NULL, PRIMARY KEY (blob_no, tag)
 ) WITHOUT ROWID;
 -- The flags that are set on live blobs, in the order in which they are listed; kept by the triggers below.
@@ -262,28 +263,24 @@ CREATE TRIGGER blob_dated AFTER UPDATE OF expires_at ON blob WHEN OLD.expires_at
 END;
 
 -- What follows from the flags ---------------------------------------------------------
-CREATE TRIGGER flag_listed AFTER INSERT ON flag_tag
-WHEN NOT EXISTS (SELECT 1 FROM flag_removed WHERE blob_no = NEW.blob_no AND tag = NEW.tag) BEGIN
+CREATE TRIGGER flag_listed AFTER INSERT ON flag_tag BEGIN
     INSERT OR IGNORE INTO blob_flag
         SELECT namespace_no, NEW.flag, id, no FROM blob
         WHERE no = NEW.blob_no AND NOT deleted AND winner_no IS NOT NULL;
 END;
-CREATE TRIGGER flag_unlisted AFTER INSERT ON flag_removed BEGIN
+CREATE TRIGGER flag_dropped AFTER INSERT ON flag_removed BEGIN
+    DELETE FROM flag_tag WHERE blob_no = NEW.blob_no AND tag = NEW.tag;
+END;
+-- By keys alone: however many tags a flag has had, a faulty device's thousands too.
+CREATE TRIGGER flag_unlisted AFTER DELETE ON flag_tag
+WHEN NOT EXISTS (SELECT 1 FROM flag_tag WHERE blob_no = OLD.blob_no AND flag = OLD.flag) BEGIN
     DELETE FROM blob_flag
-        WHERE (namespace_no, flag, id) IN (
-            SELECT blob.namespace_no, mine.flag, blob.id
-            FROM flag_tag AS mine JOIN blob ON blob.no = mine.blob_no
-            WHERE mine.blob_no = NEW.blob_no AND mine.tag = NEW.tag
-            AND NOT EXISTS (
-                SELECT 1 FROM flag_tag AS other
-                WHERE other.blob_no = mine.blob_no AND other.flag = mine.flag AND other.tag NOT IN (
-                    SELECT tag FROM flag_removed WHERE blob_no = mine.blob_no)));
+        WHERE (namespace_no, flag, id) = (SELECT namespace_no, OLD.flag, id FROM blob WHERE no = OLD.blob_no);
 END;
 CREATE TRIGGER blob_revived AFTER UPDATE OF deleted, winner_no ON blob
 WHEN NOT NEW.deleted AND NEW.winner_no IS NOT NULL AND (OLD.deleted OR OLD.winner_no IS NULL) BEGIN
     INSERT OR IGNORE INTO blob_flag
-        SELECT NEW.namespace_no, flag, NEW.id, NEW.no FROM flag_tag
-        WHERE blob_no = NEW.no AND tag NOT IN (SELECT tag FROM flag_removed WHERE blob_no = NEW.no);
+        SELECT NEW.namespace_no, flag, NEW.id, NEW.no FROM flag_tag WHERE blob_no = NEW.no;
 END;
 CREATE TRIGGER blob_died AFTER UPDATE OF deleted, winner_no ON blob
 WHEN (NEW.deleted OR NEW.winner_no IS NULL) AND NOT OLD.deleted AND OLD.winner_no IS NOT NULL BEGIN

@@ -9,6 +9,8 @@ from syncagent.cache.journals import Cursor, ShownHead
 from syncagent.errors import CacheDamaged
 from syncagent.model import DeviceId, Hlc
 
+from .samples import Desk
+
 OWN, ONE, TWO = DeviceId(b"d" * 16), DeviceId(b"1" * 16), DeviceId(b"2" * 16)
 MOST = (1 << 64) - 1
 
@@ -29,6 +31,36 @@ def test_flags_of_one_blob_are_its_own(db: Database) -> None:
     facts.add_flags(db, 1, [("seen", 5)], [])
     facts.add_flags(db, 2, [("seen", 5)], [5])
     assert facts.flag_tags(db, 1) == [("seen", 5)]
+
+
+def test_a_tag_costs_the_same_however_many_the_flag_has_had(desk: Desk) -> None:
+    """A flag that is toggled for years, or one that a faulty device sets under thousands of tags."""
+    desk.put("x", b"x")
+    db, blob, steps = desk.db, int(desk.db.scalar("SELECT no FROM blob")), 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    def cost(add: range, remove: range) -> int:
+        before = steps
+        facts.add_flags(db, blob, [("seen", tag) for tag in add], [])
+        facts.add_flags(db, blob, [], remove)
+        return steps - before
+
+    db.execute("BEGIN")
+    db._live.set_progress_handler(step, 100)
+    few = cost(range(200), range(200))
+    cost(range(200, 8000), range(200, 4000))  # four thousand that stand, four thousand that do not
+    assert cost(range(8000, 8200), range(4000, 4200)) < 2 * few
+    assert db.all("SELECT flag, id FROM blob_flag") == [("seen", "x")]
+    cost(range(0), range(4200, 8200))
+    before = steps
+    assert facts.flag_tags(db, blob) == [] and steps <= before + 1, "what was removed is not read"
+    assert db.all("SELECT * FROM blob_flag") == []
+    facts.add_flags(db, blob, [("seen", 5)], [])
+    assert facts.flag_tags(db, blob) == [], "that a tag was removed is not forgotten"
 
 
 def test_a_register_holds_what_stands(db: Database) -> None:

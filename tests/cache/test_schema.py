@@ -46,6 +46,7 @@ def test_a_fresh_cache_has_the_newest_schema(db: Database) -> None:
         "blob_dated",
         "flag_added",
         "flag_taken",
+        "flag_dropped",
         "flag_listed",
         "flag_unlisted",
         "blob_revived",

@@ -151,8 +151,8 @@ DEFECTS = (
     Defect(
         "list a flag that was taken away",
         "cache/schema.py",
-        "AFTER INSERT ON flag_removed BEGIN",
-        "AFTER INSERT ON flag_removed WHEN 0 BEGIN",
+        "AFTER DELETE ON flag_tag",
+        "AFTER DELETE ON flag_removed",
     ),
     Defect(
         "count a status and never discount it",

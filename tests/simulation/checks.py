@@ -187,9 +187,7 @@ async def _shown(simulation: Simulation, device: Device) -> Shown:
                 conflicts.add(Name(*name))
         flags = db.all(
             "SELECT DISTINCT namespace.name, blob.id, flag FROM flag_tag JOIN blob ON blob.no = blob_no"
-            " JOIN namespace ON namespace.no = namespace_no WHERE NOT EXISTS"
-            " (SELECT 1 FROM flag_removed WHERE flag_removed.blob_no = flag_tag.blob_no"
-            "  AND flag_removed.tag = flag_tag.tag)"
+            " JOIN namespace ON namespace.no = namespace_no"
         )
         dates = db.all(
             "SELECT namespace.name, blob.id, expires_at FROM blob"

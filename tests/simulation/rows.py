@@ -12,8 +12,7 @@ _DOWNLOADS = f"({SyncStatus.PENDING_DOWNLOAD}, {SyncStatus.FAILED_DOWNLOAD})"
 _LISTED = "SELECT blob_no, flag FROM blob_flag"
 _SET = (
     "SELECT blob_no, flag FROM flag_tag JOIN blob ON blob.no = blob_no WHERE NOT deleted"
-    " AND winner_no IS NOT NULL AND NOT EXISTS (SELECT 1 FROM flag_removed"
-    " WHERE flag_removed.blob_no = flag_tag.blob_no AND flag_removed.tag = flag_tag.tag)"
+    " AND winner_no IS NOT NULL"
 )
 _NEVER = {
     "a version is to be sent and in no queue": "SELECT no FROM version"
@@ -38,6 +37,7 @@ _NEVER = {
     " OR blob.deleted <> version.deleted OR blob.size <> version.size OR changed <> hlc",
     "a flag is listed and not set, or set and not listed": f"{_LISTED} EXCEPT {_SET}"
     f" UNION ALL SELECT * FROM ({_SET} EXCEPT {_LISTED})",
+    "a tag of a flag is removed and there": "SELECT * FROM flag_tag JOIN flag_removed USING (blob_no, tag)",
     "the count of a flag is wrong": "SELECT namespace_no, flag, blobs FROM flag_count WHERE blobs <>"
     " (SELECT count(*) FROM blob_flag AS listed WHERE listed.namespace_no = flag_count.namespace_no"
     " AND listed.flag = flag_count.flag)",
