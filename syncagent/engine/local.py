@@ -165,9 +165,12 @@ def record_put(
     is_there = row is not None and row.is_live(now_ms)
     if is_there and winner is not None and put.resolution is None:
         assert row is not None and row.winner_no is not None
-        if winner.content_digest == content.content_digest and is_same_metadata(
-            winner.metadata, put.metadata
-        ):
+        is_same = winner.content_digest == content.content_digest
+        is_same = is_same and is_same_metadata(winner.metadata, put.metadata)
+        if is_same and not content.packs:
+            content = content_in(Scope(winner.scope))  # not sealed yet, and no new version is made
+        # What is sealed for a scope of its own brings nothing back: it makes a version that stays here.
+        if is_same and (content.scope == winner.scope or chunks.is_complete(db, row.winner_no)):
             if content.scope == winner.scope:
                 was_here = chunks.is_complete(db, row.winner_no)
                 store_content(db, content, keys=keys, source=source)
@@ -180,7 +183,7 @@ def record_put(
                 blob = Marked(row.no, put.namespace, put.blob_id, stays_local)
                 marks.set_expiry(db, blob, put.expires_at, now_ms=now_ms, group=group)
             return winner
-        if not (put.replace or put.if_version is not None):
+        if not (is_same or put.replace or put.if_version is not None):
             raise BlobExists(f"{put.namespace}/{put.blob_id!r} holds other content")
     is_anew = row is not None and _is_anew(row, now_ms)
     if stays_local:

@@ -1,10 +1,13 @@
 """Blobs that stay on their device: what others never hear of, and what they hear once it is shared."""
 
+from collections.abc import AsyncIterator
+
 import pytest
 
+import syncagent
 from syncagent.errors import ConfigError
 from syncagent.vault import Vault
-from tests.engine.world import World, batches, change, rows, statuses
+from tests.engine.world import Fails, World, batches, change, rows, statuses
 
 pytestmark = pytest.mark.anyio
 
@@ -110,3 +113,29 @@ async def test_a_damaged_former_version_is_not_sent_either(world: World) -> None
         await notes.put("x", b"secret 3", replace=True, local_only=True)
         await vault.sync()
         assert await published(world, vault) == [] and world.names("packs/") == []
+
+
+# What was given up here ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", [b"letter", LARGE, b""], ids=["small", "large", "empty"])
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_a_put_that_is_to_stay_here_stores_content_that_was_given_up_here(
+    world: World, data: bytes, is_stream: bool
+) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield data
+
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.put("x", data)
+        await vault.sync()
+        await notes.evict("x")
+        await notes.put("x", pieces() if is_stream else data, local_only=True)
+    remote = world.remote()
+    remote.before = Fails(syncagent.Unreachable("off"), "get")
+    async with world.open("a", remote) as vault:
+        assert (await vault.namespace("notes").get("x")).data == data
+    await exchange(world, "a", "b")
+    async with world.open("b") as vault:
+        assert len(await vault.namespace("notes").history("x")) == 1
