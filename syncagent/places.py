@@ -9,6 +9,8 @@ from pathlib import Path
 
 import anyio
 
+from syncagent.cache import meta
+from syncagent.cache.db import Database
 from syncagent.cache.place import Place, load_place, store_place
 from syncagent.engine.context import Context
 from syncagent.engine.records import check_vault
@@ -98,7 +100,12 @@ async def move(
                 "there is no vault at that remote",
                 todo="copy the present remote there first, with all its files",
             ) from exc
-    await ctx.cache.write(partial(store_place, place=place))
+    await ctx.cache.write(partial(_keep, place=place, now_ms=ctx.now_ms()))
+
+
+def _keep(db: Database, place: Place, now_ms: int) -> None:
+    store_place(db, place)
+    meta.put(db, meta.DOUBTED_AT, now_ms)  # a copy may lack what was seen at the place before
 
 
 @contextlib.contextmanager

@@ -1,5 +1,8 @@
 """SYNCED means that the remote holds it, also where the content rests on packs that were sent long ago."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 import syncagent
@@ -155,6 +158,26 @@ async def test_where_nothing_is_said_of_a_pack_another_is_sent(world: World) -> 
         await vault.namespace("notes").put("y", LETTER)
         assert (await vault.sync()).sent == 1
     assert len(world.names(names.PACKS)) == 2
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_was_seen_at_another_place_is_looked_for_at_the_new_one(tmp_path: Path) -> None:
+    """Whoever copied the remote may have left something out."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    await syncagent.create_vault(
+        tmp_path / "a", remote=old.as_uri(), passphrase="moved", kdf=syncagent.FLOOR_KDF
+    )
+    await syncagent.join_vault(tmp_path / "b", remote=old.as_uri(), passphrase="moved")
+    async with syncagent.open_vault(tmp_path / "a", passphrase="moved") as vault:
+        await vault.namespace("notes").put("x", LETTER)
+        await vault.sync()
+    async with syncagent.open_vault(tmp_path / "b", passphrase="moved") as vault:
+        await vault.sync()
+        shutil.copytree(old, new, ignore=shutil.ignore_patterns("packs"))
+        await vault.set_remote(new.as_uri())
+        await vault.namespace("notes").put("y", LETTER)
+        assert (await vault.sync()).sent == 1
+        assert len(list((new / "packs").rglob("*"))) > 0
 
 
 async def test_a_clock_that_was_ahead_proves_nothing(world: World) -> None:
