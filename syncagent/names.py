@@ -34,8 +34,16 @@ _OBJECT = re.compile(
 _PREFIX = re.compile(r"|(?:keys|devices|snapshots|packs|journal)/|journal/[0-9a-f]{32}/")
 
 
+def plain(text: str) -> str:
+    """The same text as exactly `str`: a subclass, such as a mail's header, cannot be packed."""
+    return text if type(text) is str else str.__str__(text)
+
+
 def check_namespace(name: str) -> str:
     """The name itself, or `InvalidName`. Names that begin with a dot are internal and refused."""
+    if not isinstance(name, str):
+        raise InvalidName(f"a namespace name is text, not {type(name).__name__}")
+    name = plain(name)
     if not _NAMESPACE.fullmatch(name):
         raise InvalidName(
             f"{name[:80]!r} is not a namespace name",
@@ -61,6 +69,9 @@ def is_vault_name(name: str) -> bool:
 
 def check_blob_id(blob_id: str) -> str:
     """The id itself, or `InvalidName`: 1 to 1024 bytes of UTF-8 in NFC, without NUL."""
+    if not isinstance(blob_id, str):
+        raise InvalidName(f"a blob id is text, not {type(blob_id).__name__}")
+    blob_id = plain(blob_id)
     problem = blob_id_problem(blob_id)
     if problem:
         raise InvalidName(f"{blob_id[:80]!r} is not a blob id: {problem}")

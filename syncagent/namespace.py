@@ -94,7 +94,7 @@ class Namespace:
 
     async def put_many(
         self,
-        blobs: Iterable[tuple[str, Source] | tuple[str, Source, Mapping[str, MetadataValue]]],
+        blobs: Iterable[tuple[str | None, Source] | tuple[str | None, Source, Mapping[str, MetadataValue]]],
         *,
         replace: bool = False,
         priority: int = DEFAULT_PRIORITY,
@@ -105,12 +105,12 @@ class Namespace:
         nothing; the whole is not (that is what a transaction is for).
 
         Args:
-            blobs: (blob id, data) or (blob id, data, metadata).
+            blobs: (blob id, data) or (blob id, data, metadata); without an id, None, as for `put`.
             replace: as for `put`.
             priority: of each of them, as for `put`.
 
         Returns:
-            One result a blob, in the order given.
+            One result a blob, in the order given. One that failed before it had an id has an empty one.
         """
         requests = [Request(item[0], item[1], item[2] if len(item) > 2 else {}) for item in blobs]
         return await writing.put_many(self._inside, requests, replace=replace, priority=priority)

@@ -20,8 +20,7 @@ async def status(ctx: Context) -> VaultStatus:
 
 async def explain(ctx: Context, namespace: str, blob_id: str) -> Explanation:
     """Why a blob is not in sync; see `Vault.explain`."""
-    names.check_namespace(namespace)
-    names.check_blob_id(blob_id)
+    namespace, blob_id = names.check_namespace(namespace), names.check_blob_id(blob_id)
     operation = partial(waiting.explain, namespace=namespace, blob_id=blob_id, now_ms=ctx.now_ms())
     return await ctx.cache.read(operation)
 
@@ -40,9 +39,9 @@ async def changes(ctx: Context, since: str | None, limit: int, *, details: bool)
 async def retry(ctx: Context, namespace: str | None, blob_id: str | None) -> int:
     """Make what waits after a failure due; see `Vault.retry`."""
     if namespace is not None:
-        names.check_namespace(namespace)
+        namespace = names.check_namespace(namespace)
     elif blob_id is not None:
         raise ConfigError("a blob is named by its namespace and its id")
     if blob_id is not None:
-        names.check_blob_id(blob_id)
+        blob_id = names.check_blob_id(blob_id)
     return await ctx.cache.write(partial(waiting.retry, namespace=namespace, blob_id=blob_id))

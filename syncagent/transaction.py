@@ -144,8 +144,7 @@ class TransactionNamespace:
 
     def delete(self, blob_id: str) -> None:
         """Delete a blob, as `Namespace.delete` does."""
-        names.check_blob_id(blob_id)
-        self._transaction.add(DeleteStep(self.name, blob_id))
+        self._transaction.add(DeleteStep(self.name, names.check_blob_id(blob_id)))
 
     def add_flags(self, blob_id: str, flags: Iterable[str]) -> None:
         """Set flags, as `Namespace.add_flags` does."""

@@ -43,7 +43,7 @@ def checked_order(order_by: str, *, descending: bool) -> Order:
 
 async def stat(inside: Inside, blob_id: str) -> BlobInfo:
     """One blob with its flags and metadata; see `Namespace.stat`."""
-    names.check_blob_id(blob_id)
+    blob_id = names.check_blob_id(blob_id)
     await inside.ctx.reads.flush(inside.ctx.cache)
     find = partial(listing.find_info, namespace=inside.name, blob_id=blob_id, now_ms=inside.ctx.now_ms())
     found = await inside.ctx.cache.read(find)

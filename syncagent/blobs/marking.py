@@ -25,7 +25,7 @@ _BLOBS_A_COMMIT = 250
 
 async def get_flags(inside: Inside, blob_id: str) -> frozenset[str]:
     """The flags of a blob; see `Namespace.get_flags`."""
-    names.check_blob_id(blob_id)
+    blob_id = names.check_blob_id(blob_id)
 
     def find(db: Database) -> frozenset[str]:
         return marks.flags_of(db, marks.find_live(db, inside.name, blob_id, inside.ctx.now_ms()).no)
@@ -106,8 +106,7 @@ def _change_each(
     results: list[FlagsResult] = []
     for blob_id in blob_ids:
         try:  # what these name is found before the first row is changed
-            names.check_blob_id(blob_id)
-            flags = _change(db, inside=inside, blob_id=blob_id, step=step)
+            flags = _change(db, inside=inside, blob_id=names.check_blob_id(blob_id), step=step)
             results.append(FlagsResult(blob_id, flags))
         except (InvalidName, BlobNotFound, LimitExceeded) as exc:
             results.append(FlagsResult(blob_id, error=exc))

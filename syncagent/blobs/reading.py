@@ -96,8 +96,7 @@ async def _note_read(inside: Inside, blob_id: str, *, is_kept: bool) -> None:
 
 async def exists(inside: Inside, blob_id: str) -> bool:
     """Whether there is a live blob; see `Namespace.exists`."""
-    names.check_blob_id(blob_id)
-    wanted = Wanted(Name(inside.name, blob_id), inside.ctx.now_ms())
+    wanted = Wanted(Name(inside.name, names.check_blob_id(blob_id)), inside.ctx.now_ms())
     return await inside.ctx.cache.read(partial(_exists, wanted=wanted))
 
 

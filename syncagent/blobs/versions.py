@@ -104,7 +104,7 @@ async def tag(inside: Inside, blob_id: str, version: str, name: str, *, is_on: b
         record_tag,
         name=Name(inside.name, names.check_blob_id(blob_id)),
         version=version,
-        tag=check_tag(name) if is_on else name,
+        tag=check_tag(name) if is_on else names.plain(name),
         is_on=is_on,
         now_ms=inside.ctx.now_ms(),
     )

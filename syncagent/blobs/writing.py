@@ -20,7 +20,7 @@ from syncagent.engine.local import Put, Resolution, check_priority
 from syncagent.engine.many import SLICE_BLOBS, SmallPut, put_some
 from syncagent.engine.sources import Source, check_source
 from syncagent.engine.storing import ContentDropped
-from syncagent.errors import CacheDamaged, CacheFull, SyncAgentError
+from syncagent.errors import ConfigError, SyncAgentError
 from syncagent.journal.checks import check_metadata
 from syncagent.model import DEFAULT_PRIORITY, SMALL_BLOB, MetadataValue, Version
 
@@ -29,7 +29,7 @@ from syncagent.model import DEFAULT_PRIORITY, SMALL_BLOB, MetadataValue, Version
 class Request:
     """One blob of `put_many`; nothing of it is checked yet."""
 
-    blob_id: str
+    blob_id: str | None
     data: Source = field(repr=False)
     metadata: Mapping[str, MetadataValue]
 
@@ -51,12 +51,10 @@ def checked_put(
     Raises:
         InvalidName, LimitExceeded, ConfigError: the id, metadata or an option cannot be used.
     """
-    if blob_id is not None:
-        names.check_blob_id(blob_id)
     return Put(
         namespace,
-        blob_id or "",
-        check_metadata(metadata or {}),
+        "" if blob_id is None else names.check_blob_id(blob_id),
+        check_metadata({} if metadata is None else metadata),
         replace,
         priority=check_priority(priority),
         if_version=None if if_version is None else str(if_version),
@@ -82,8 +80,6 @@ async def put_many(
 ) -> list[PutResult]:
     """Store many; see `Namespace.put_many`."""
     check_priority(priority)
-    for request in requests:
-        check_source(request.data)
     results: list[PutResult] = []
     for part in batched(requests, SLICE_BLOBS):
         results += await _put_part(inside, part, replace, priority)
@@ -93,7 +89,7 @@ async def put_many(
 
 async def delete_one(inside: Inside, blob_id: str) -> Version:
     """Delete one blob; see `Namespace.delete`."""
-    names.check_blob_id(blob_id)
+    blob_id = names.check_blob_id(blob_id)
     ctx = inside.ctx
     operation = partial(
         local.record_delete, namespace=inside.name, blob_id=blob_id, now_ms=ctx.now_ms(), keys=ctx.keys
@@ -105,9 +101,7 @@ async def delete_one(inside: Inside, blob_id: str) -> Version:
 
 async def _put_small(inside: Inside, wanted: Put, data: bytes, expected: Expected) -> Version:
     check_content(expected, data)
-    if not wanted.blob_id:
-        wanted = replaced(wanted, blob_id=content_digest((digest_of(data),) if data else ()).hex())
-    result = await inside.ctx.cache.write_each(put_some, SmallPut(inside.ctx, wanted, data))
+    result = await inside.ctx.cache.write_each(put_some, SmallPut(inside.ctx, _named(wanted, data), data))
     if result.version is None:
         raise result.error or AssertionError
     return result.version
@@ -152,16 +146,17 @@ async def _put_part(
             put = checked_put(
                 inside.name, request.blob_id, metadata=request.metadata, replace=replace, priority=priority
             )
-        except SyncAgentError as exc:
-            results[index] = PutResult(request.blob_id, error=exc)
+            check_source(request.data)
+        except Exception as exc:
+            results[index] = _failed(request, exc)
             continue
         puts[index] = put
         if isinstance(request.data, bytes) and len(request.data) <= SMALL_BLOB:
-            small[index] = SmallPut(inside.ctx, put, request.data)
+            small[index] = SmallPut(inside.ctx, _named(put, request.data), request.data)
     while small:
         try:
             stored = await inside.ctx.cache.write(partial(put_some, items=list(small.values())))
-        except (CacheFull, CacheDamaged):
+        except Exception:
             break  # one of them fails them all: each is put alone below
         for index, result in zip(list(small), stored, strict=False):
             results[index] = result
@@ -170,7 +165,25 @@ async def _put_part(
         if index not in results:
             try:
                 version = await put_one(inside, puts[index], request.data, NOTHING_EXPECTED)
-                results[index] = PutResult(request.blob_id, version)
-            except SyncAgentError as exc:
-                results[index] = PutResult(request.blob_id, error=exc)
+                results[index] = PutResult(version.blob_id, version)
+            except Exception as exc:
+                results[index] = _failed(request, exc)
     return [results[index] for index in range(len(requests))]
+
+
+def _failed(request: Request, exc: Exception) -> PutResult:
+    """What stopped one blob, and none of the others: also what nobody foresaw."""
+    if not isinstance(exc, SyncAgentError):
+        cause = exc
+        exc = ConfigError(
+            f"this cannot be stored: {type(cause).__name__}: {cause}", safe="nothing was stored"
+        )
+        exc.__cause__ = cause
+    return PutResult(request.blob_id or "", error=exc)
+
+
+def _named(wanted: Put, data: bytes) -> Put:
+    """With an id made of the content, where the caller has given none."""
+    if wanted.blob_id:
+        return wanted
+    return replaced(wanted, blob_id=content_digest((digest_of(data),) if data else ()).hex())

@@ -40,6 +40,7 @@ class _Job:
         "error",
         "event",
         "is_abandoned",
+        "is_apart",
         "is_leader",
         "items",
         "operation",
@@ -56,6 +57,7 @@ class _Job:
         self.event = anyio.Event()
         self.done = False
         self.is_leader = False
+        self.is_apart = False  # with others it has failed, nobody knows whose fault it is
         self.is_abandoned = False  # its caller was cancelled: it may still run, but cannot lead
         self.result: Any = None
         self.error: BaseException | None = None
@@ -128,7 +130,7 @@ class Cache:
 
         Args:
             operation: a function that gives one result an item, for as many of the first as it has time
-                for. What is wrong with one item is a result: what it raises concerns all of them.
+                for. What is wrong with one item is a result; if it raises, it is run for each item alone.
             item: the caller's own.
         """
         return await self._submit(_Job(operation, writes=True, items=(item,)), False)  # type: ignore[no-any-return]  # a job carries any result
@@ -261,9 +263,13 @@ class Cache:
                 except (DamagedConnection, CacheFull):
                     raise
                 except BaseException as exc:
-                    for job in together:
-                        job.error = exc
                     db.execute("ROLLBACK TO operation")
+                    if len(together) > 1:  # each alone, so that nobody pays for another's mistake
+                        del ran[-len(together) :]
+                        for job in together:
+                            job.is_apart = True
+                    else:
+                        together[0].error = exc
                 else:
                     for job, result in zip(together, results, strict=False):
                         job.result = result
@@ -311,11 +317,15 @@ class Cache:
 
 def _together(jobs: Sequence[_Job], first: int) -> list[_Job]:
     """The job that is next, and those after it that share its operation."""
-    operation, items = jobs[first].operation, jobs[first].items
+    items = jobs[first].items
     stop = first + 1
-    while items is not None and stop < len(jobs) and jobs[stop].operation is operation:
+    while items is not None and stop < len(jobs) and _goes_with(jobs[first], jobs[stop]):
         stop += 1
     return list(jobs[first:stop])
+
+
+def _goes_with(first: _Job, other: _Job) -> bool:
+    return other.operation is first.operation and not (first.is_apart or other.is_apart)
 
 
 def _results(db: Database, jobs: Sequence[_Job]) -> Sequence[Any]:

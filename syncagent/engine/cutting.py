@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from syncagent import names
 from syncagent.cache import alarms, blobs, journals, meta, outbox, ownbatches, sendable, settings
@@ -21,7 +22,14 @@ from syncagent.engine.backoff import GIVEN_UP_S
 from syncagent.engine.heads import fold_into
 from syncagent.engine.stamps import next_hlc
 from syncagent.errors import CacheDamaged, LimitExceeded, OpenError, TooNew
-from syncagent.journal.batch import cut, decode_change, encode_batch, encode_change, version_change
+from syncagent.journal.batch import (
+    cut,
+    decode_change,
+    decode_version,
+    encode_batch,
+    encode_change,
+    version_change,
+)
 from syncagent.journal.chain import chain_next, chain_start
 from syncagent.journal.changes import (
     ENVELOPE_BYTES,
@@ -87,6 +95,30 @@ def cut_batch(
         is_apart: of the two kinds that share no batch, the one that strangers write (`dedup` none).
             Without `versions`. Transactions are whole, whatever is in them.
     """
+    ask = partial(
+        _cut, db, author=author, namespace=namespace, after=after, versions=versions, is_apart=is_apart
+    )
+    db.execute("SAVEPOINT cut")
+    try:
+        found = ask()
+    except (OpenError, TooNew, LimitExceeded):  # no device could read this batch: find out whose fault it is
+        db.execute("ROLLBACK TO cut")
+        found = ask(is_wary=True)
+    db.execute("RELEASE cut")
+    return found
+
+
+def _cut(
+    db: Database,
+    *,
+    author: Author,
+    namespace: int | None,
+    after: Position,
+    versions: Sequence[int] | None,
+    is_apart: bool,
+    is_wary: bool = False,
+) -> Cut:
+    """As `cut_batch`; wary, it reads every change before it goes into the batch."""
     pending = ownbatches.unconfirmed_batch(db)
     if pending is not None:
         return Cut(pending, next=after, left=versions or ())  # an interruption left it there
@@ -96,7 +128,7 @@ def cut_batch(
     packs_bytes = sum(50 * len(record.chunks) + 100 for record in packs)
     taken = None
     if versions is None:
-        taken = _take_group(db, author, packs_bytes, namespace)
+        taken = _take_group(db, author, packs_bytes, namespace, is_wary=is_wary)
         if taken is None:
             page = sendable.publishable(
                 *(db, author.now_ms, MAX_CHANGES, namespace),
@@ -110,7 +142,7 @@ def cut_batch(
         )
         page = ReadyPage(_of_one_kind(db, ready), None)
     if taken is None:
-        taken = _take_changes(db, page, packs_bytes, author.now_ms)
+        taken = _take_changes(db, page, packs_bytes, author.now_ms, is_wary=is_wary)
         if versions is not None:
             others = {row.no for row in ready} - {row.no for row in page.rows}
             taken = replace(taken, left=[*taken.left, *_versions([r for r in ready if r.no in others])])
@@ -159,12 +191,14 @@ def _take_packs(db: Database, seq: int) -> list[PackRecord]:
     return taken
 
 
-def _take_group(db: Database, author: Author, packs_bytes: int, namespace: int | None) -> _Taken | None:
+def _take_group(
+    db: Database, author: Author, packs_bytes: int, namespace: int | None, *, is_wary: bool
+) -> _Taken | None:
     """A whole transaction, if one can go out now; never a part of one."""
     rows = sendable.publishable_group(db, author.now_ms, namespace, seen_since_ms=author.seen_since_ms)
     if not rows:
         return None
-    changes = _changes(db, rows)
+    changes = _changes(db, rows, is_wary=is_wary)
     if len(changes) < len(rows):  # the others wait for what cannot be read
         return _Taken(damaged=_set_aside(db, rows, changes, author.now_ms), is_group=True)
     if packs_bytes and packs_bytes + sum(map(len, changes.values())) > _GROUP_BYTES:
@@ -197,7 +231,7 @@ def _namespace_of(change: bytes) -> str | None:
     return decoded.namespace if isinstance(decoded, FlagsChange | ExpiresChange) else None
 
 
-def _take_changes(db: Database, page: ReadyPage, packs_bytes: int, now_ms: int) -> _Taken:
+def _take_changes(db: Database, page: ReadyPage, packs_bytes: int, now_ms: int, *, is_wary: bool) -> _Taken:
     folded: set[int] = set()
     for version in outbox.replacing(db, _versions(page.rows)):
         if version not in folded:
@@ -205,7 +239,7 @@ def _take_changes(db: Database, page: ReadyPage, packs_bytes: int, now_ms: int) 
             # not know and that this device may never be able to send.
             folded |= fold_into(db, version)
     rows = [row for row in page.rows if row.version_no not in folded]
-    changes = _changes(db, rows)
+    changes = _changes(db, rows, is_wary=is_wary)
     damaged = _set_aside(db, rows, changes, now_ms)
     rows = [row for row in rows if row.no in changes]
     count = cut([len(changes[row.no]) for row in rows], envelope_bytes=packs_bytes)
@@ -219,8 +253,11 @@ def _take_changes(db: Database, page: ReadyPage, packs_bytes: int, now_ms: int) 
     )
 
 
-def _changes(db: Database, rows: Sequence[Waiting]) -> dict[int, bytes]:
-    """The encoded change of each row, by its number; without those that are damaged."""
+def _changes(db: Database, rows: Sequence[Waiting], *, is_wary: bool = False) -> dict[int, bytes]:
+    """The encoded change of each row, by its number; without those that are damaged.
+
+    What a version says was checked when it was made: it is read again only where a batch came to nothing.
+    """
     packed = blobs.packed_versions(db, _versions(rows))
     changes: dict[int, bytes] = {}
     flags: dict[tuple[str, str], dict[int, FlagsChange]] = {}
@@ -235,7 +272,10 @@ def _changes(db: Database, rows: Sequence[Waiting]) -> dict[int, bytes]:
                 elif isinstance(change, ExpiresChange):
                     expires.setdefault((change.namespace, change.blob_id), {})[row.no] = change
         elif row.version_no in packed:
-            changes[row.no] = version_change(packed[row.version_no])
+            with contextlib.suppress(OpenError, TooNew, LimitExceeded):
+                if is_wary:
+                    decode_version(packed[row.version_no])
+                changes[row.no] = version_change(packed[row.version_no])
     for of_blob in flags.values():
         changes |= _joined(of_blob)
     for dates in expires.values():

@@ -29,6 +29,7 @@ from syncagent.errors import (
     ConfigError,
     VersionConflict,
 )
+from syncagent.journal.checks import check_new
 from syncagent.model import (
     DEFAULT_PRIORITY,
     NEVER,
@@ -295,6 +296,7 @@ def add_local(
     """Store a version of this device and queue it, unless it stays here; as it stands in the cache."""
     # Read here and not kept: another process may have given this device a new id.
     device = meta.device_id(db)
+    check_new(version)
     if any(head.status is SyncStatus.LOCAL_ONLY and outbox.is_tagged(db, head.no) for head in replaced):
         raise ConfigError(
             f"the version of {version.namespace}/{version.blob_id!r} that stays on this device has a tag",

@@ -23,6 +23,7 @@ from syncagent.engine.history import Name
 from syncagent.engine.local import Put
 from syncagent.engine.read import Found, Wanted
 from syncagent.errors import CacheFull, SyncAgentError
+from syncagent.journal.checks import check_new
 from syncagent.journal.clock import tick
 from syncagent.model import ChunkId, Scope, Version
 
@@ -157,6 +158,8 @@ class _New:
                     content_digest=content_digest((item.digest,) if item.data else ()),
                 )
             )
+        for version in versions:
+            check_new(version)
         meta.put(db, meta.HLC, hlc)
         chunks = bulk.insert_small_chunks(
             db, [SmallChunk(chunk_id, item.scope, item.data) for item in taken for chunk_id in item.chunks]

@@ -16,7 +16,7 @@ from syncagent.journal.merge import Register
 
 def check_tag(name: str) -> str:
     """A tag's name itself; `InvalidName` where it cannot be one, or could be taken for another reference."""
-    check_label(name, "a tag's name", MAX_TAG_NAME_BYTES)
+    name = check_label(name, "a tag's name", MAX_TAG_NAME_BYTES)
     if name.startswith("~") or history.is_id(name):
         raise InvalidName(f"{name!r} would be taken for a version: it begins with `~`, or is digits of an id")
     return name

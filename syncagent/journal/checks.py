@@ -35,6 +35,7 @@ from syncagent.model import (
 
 _K = TypeVar("_K", bound=bytes | str)
 _V = TypeVar("_V")
+_T = TypeVar("_T")
 _encode: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
 
 
@@ -45,6 +46,9 @@ def check_metadata(metadata: Mapping[str, MetadataValue]) -> dict[str, MetadataV
         ConfigError: a key or a value is of a kind that metadata cannot hold; the message names the key.
         LimitExceeded: it is over 16 KiB when packed.
     """
+    if not isinstance(metadata, Mapping):
+        raise ConfigError(f"metadata is a mapping, not {type(metadata).__name__}", safe="nothing was stored")
+    metadata = {_plain(key): _plain(value) for key, value in metadata.items()}
     for key, value in metadata.items():
         problem = _wrong_kind(key, value) or _wrong_value(key, value)
         if problem:
@@ -62,6 +66,8 @@ def check_flags(flags: Iterable[str]) -> frozenset[str]:
     """
     if isinstance(flags, str):  # its letters would be taken for flags
         raise InvalidName(f"{flags[:80]!r} is one flag: pass a set of flags")
+    if not isinstance(flags, Iterable):
+        raise InvalidName(f"flags are a set of text, not {type(flags).__name__}")
     return frozenset(check_label(flag, "a flag", MAX_FLAG_BYTES) for flag in flags)
 
 
@@ -69,6 +75,7 @@ def check_label(text: str, what: str, most_bytes: int) -> str:
     """A caller's own text itself, or `InvalidName`."""
     if not isinstance(text, str):
         raise InvalidName(f"{what} is text, not {type(text).__name__}")
+    text = names.plain(text)
     try:
         _check_text(text, what, most_bytes)
     except (Tampered, LimitExceeded) as exc:
@@ -97,6 +104,21 @@ def check_change(change: Change) -> None:
         case _:
             # ids only: their types say all
             pass
+
+
+def check_new(version: Version) -> None:
+    """Refuses a version of this device that could not be published: it would hold up all that waits.
+
+    Raises:
+        InvalidName, ConfigError: its name or what it says is outside the format; nothing may be stored.
+    """
+    if type(version.namespace) is not str or type(version.blob_id) is not str:
+        raise InvalidName("a blob's name is plain text")
+    names.check_blob_id(version.blob_id)
+    try:
+        check_version(version)
+    except (Tampered, LimitExceeded, TooNew) as exc:
+        raise ConfigError(f"this cannot be published: {exc}", safe="nothing was stored") from exc
 
 
 def check_version(version: Version) -> None:
@@ -175,6 +197,10 @@ def _check_metadata_size(metadata: Mapping[str, MetadataValue]) -> None:
         raise LimitExceeded(
             f"metadata has {size} bytes, {MAX_METADATA_BYTES} are allowed; {key[:80]!r} is its greatest value"
         )
+
+
+def _plain(value: _T) -> _T:
+    return names.plain(value) if isinstance(value, str) else value  # type: ignore[return-value]  # text for text
 
 
 def _wrong_kind(key: object, value: object) -> str | None:

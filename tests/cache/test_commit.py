@@ -657,3 +657,37 @@ async def test_background_work_alone_runs_one_a_transaction(counted: Counted) ->
     assert await together(cache, *(partial(insert, value=v) for v in range(3)), background=True) == [0, 1, 2]
     assert counted.commits - before == 3
     await cache.aclose()
+
+
+async def test_an_item_that_raises_fails_alone(counted: Counted) -> None:
+    cache = Cache(counted)
+    gate = Gate()
+    asked: list[list[int]] = []
+    results: dict[int, object] = {}
+
+    def insert_all(db: Database, items: Sequence[int]) -> list[int]:
+        asked.append(list(items))
+        for value in items:
+            insert(db, value)
+            if value == 7:
+                raise TypeError("nobody has foreseen a seven")
+        return list(items)
+
+    async def write(value: int) -> None:
+        try:
+            results[value] = await cache.write_each(insert_all, value)
+        except TypeError:
+            results[value] = TypeError
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(cache.read, gate.hold)
+            await gate.wait_held()
+            for value in range(20):
+                group.start_soon(write, value)
+            await anyio.wait_all_tasks_blocked()
+            gate.open()
+    assert results == {value: value for value in range(20)} | {7: TypeError}
+    assert sorted(asked[0]) == list(range(20)) and len(asked) == 21
+    assert count(counted) == 19
+    await cache.aclose()
