@@ -91,6 +91,9 @@ class Version(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Version) and other.id == self.id
 
+    def __ne__(self, other: object) -> bool:  # msgspec gives each Struct one that compares the fields
+        return not self == other
+
     def __hash__(self) -> int:
         return hash(self.id)
 
