@@ -1,7 +1,10 @@
 """docs/examples/notes_app.py, driven by its keys in a terminal that is not there."""
 
 import importlib.util
+import os
 import shutil
+import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -9,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 import syncagent
@@ -107,6 +111,46 @@ async def test_what_is_written_is_saved_when_it_is_left(homes: list[Path]) -> No
         await until(pilot, lambda: text(pilot).text == "one" and len(titles(pilot)) == 2)
         await pilot.press("enter", *" more", "ctrl+q")
     assert await stored(homes[0]) == [b"one more", b"two"], "and an empty one is none"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+async def test_what_is_written_is_saved_when_it_is_told_to_end(homes: list[Path]) -> None:
+    async with running(homes[0]) as pilot:
+        await pilot.press("ctrl+n", *"one")
+        os.kill(os.getpid(), signal.SIGTERM)
+        await until(pilot, lambda: not pilot.app.is_running)
+    assert await stored(homes[0]) == [b"one"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX terminals")
+async def test_what_is_written_is_saved_when_the_terminal_is_closed(homes: list[Path]) -> None:
+    environment = {**os.environ, "SYNCAGENT_PASSPHRASE": "x", "TERM": "xterm-256color"}
+    terminal, inside = pytest.importorskip("pty").openpty()
+    process = subprocess.Popen(
+        [sys.executable, EXAMPLE, homes[0]],
+        env=environment,
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        start_new_session=True,
+    )
+    os.close(inside)
+    said = b""
+    try:
+        with anyio.fail_after(30):
+            while b"%" not in said:  # what is typed before it is open goes nowhere
+                os.write(terminal, b"\x0e%" if b"in step with" in said else b"\x0c")
+                with anyio.move_on_after(0.5):
+                    while b"%" not in said:
+                        await anyio.wait_readable(terminal)
+                        said += os.read(terminal, 65536)
+            os.close(terminal)
+            process.send_signal(signal.SIGHUP)
+            await anyio.to_thread.run_sync(process.wait, 20)
+    finally:
+        process.kill()
+        process.wait()
+    assert {*b"".join(await stored(homes[0]))} == {*b"%"}
 
 
 async def test_offline_everything_is_kept(homes: list[Path]) -> None:

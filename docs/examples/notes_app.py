@@ -12,8 +12,10 @@ One worker holds the vault open and listens to its events. Those of blobs only s
 read anew; reading it is cheap, for what a version is called is kept.
 """
 
+import asyncio
 import contextlib
 import os
+import signal
 import sys
 import uuid
 from collections.abc import Callable
@@ -21,8 +23,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.text import Text
-from textual.app import App, ComposeResult
+from textual.app import App, ComposeResult, ScreenStackError
 from textual.containers import Horizontal
+from textual.css.query import NoMatches
 from textual.widgets import Footer, Label, OptionList, TextArea
 from textual.widgets.option_list import Option
 
@@ -105,9 +108,9 @@ class NotesApp(App[None]):
 
     def on_mount(self) -> None:
         self._list.border_title = "Notes"
-        self._list.focus()
+        self.set_focus(self._list)
         self.run_worker(self._live())
-        self.set_interval(READ_EACH_S, self._read_list)
+        self.set_interval(READ_EACH_S, self._read_meanwhile)
         self.set_interval(SAVE_EACH_S, self._save_meanwhile)
 
     async def _live(self) -> None:
@@ -115,12 +118,25 @@ class NotesApp(App[None]):
         try:
             async with self._open_vault() as vault:
                 self._vault, self._is_stale = vault, True
+                self._save_at_end()
                 self._say("")
                 self.refresh_bindings()
                 async for event in vault.events():
                     self._hear(event)
         except SyncAgentError as error:
             self.exit(return_code=1, message=_told(error))
+
+    def _save_at_end(self) -> None:
+        """Whoever ends it by a signal, or closes the terminal's window, loses nothing either."""
+        if sys.platform == "win32":
+            return
+        on_signal = asyncio.get_running_loop().add_signal_handler
+        on_signal(signal.SIGTERM, lambda: self.run_worker(self.action_quit()))
+        on_signal(signal.SIGHUP, lambda: self.run_worker(self._hang_up()))
+
+    async def _hang_up(self) -> None:
+        await self._leave()
+        os._exit(0)  # there is no terminal to be tidied up, and Textual would wait for it
 
     def _hear(self, event: syncagent.Event) -> None:
         match event:
@@ -140,6 +156,13 @@ class NotesApp(App[None]):
                 self._is_stale = True
 
     # The list ----------------------------------------------------------------------------------------
+
+    async def _read_meanwhile(self) -> None:
+        with contextlib.suppress(NoMatches, ScreenStackError):  # the application is ending
+            try:
+                await self._read_list()
+            except SyncAgentError as error:
+                self._say(_told(error))
 
     async def _read_list(self) -> None:
         """Show the notes as they are now, if anything has changed."""
@@ -195,7 +218,7 @@ class NotesApp(App[None]):
             await self._show(next(iter(self._blobs)))
         else:
             self._put_into_editor(Shown(uuid.uuid4().hex))
-            self._text.focus()
+            self.set_focus(self._text)
 
     async def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """Show the note under the cursor, once the one before it is saved."""
@@ -206,7 +229,7 @@ class NotesApp(App[None]):
     def on_option_list_option_selected(self) -> None:
         """Write."""
         self._put_beside()
-        self._text.focus()
+        self.set_focus(self._text)
 
     def on_text_area_changed(self) -> None:
         """Who writes does not mean to delete."""
@@ -329,7 +352,7 @@ class NotesApp(App[None]):
         if await self._leave():
             self._put_into_editor(Shown(uuid.uuid4().hex))
             self._list.highlighted = None
-            self._text.focus()
+            self.set_focus(self._text)
 
     async def action_save(self) -> None:
         """A conflict is over with it."""
@@ -351,7 +374,7 @@ class NotesApp(App[None]):
             with contextlib.suppress(BlobNotFound):
                 await self._notes.delete(self._shown.id)
             self._put_into_editor(Shown(uuid.uuid4().hex))
-            self._list.focus()
+            self.set_focus(self._list)
             self._is_stale = True
             self._say("deleted")
 
@@ -363,7 +386,7 @@ class NotesApp(App[None]):
         """From the editor to the list, also where there is no room for it beside two editors."""
         if self.screen.has_class("-narrow"):
             self.screen.remove_class("beside")
-        self._list.focus()
+        self.set_focus(self._list)
 
     async def action_quit(self) -> None:
         """Leave, when all is stored."""
