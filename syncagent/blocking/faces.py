@@ -7,17 +7,17 @@ A method here is a line that names the asynchronous one: its parameters, result 
 import datetime
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
-from concurrent.futures import Future
 from functools import partial, wraps
 from types import TracebackType
-from typing import Concatenate, Generic, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
 
 import anyio
 import anyio.to_thread
-from anyio.abc import TaskStatus
 
 from syncagent import namespace, reader, transaction, vault
 from syncagent.blobs.reading import OpenBlob
+from syncagent.blocking.callbacks import Caller, Guarded, called
+from syncagent.blocking.held import Held
 from syncagent.blocking.thread import LoopThread
 from syncagent.errors import ConfigError
 from syncagent.events import Event
@@ -44,6 +44,26 @@ def waits(method: Callable[Concatenate[A, P], Awaitable[T]]) -> Callable[Concate
     @wraps(method)
     def call(self: Face[A], /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.thread.run(partial(method, self.inner, *args, **kwargs))
+
+    return call
+
+
+def tells(method: Callable[Concatenate[A, P], Awaitable[T]]) -> Callable[Concatenate[Face[A], P], T]:
+    """As `waits`, of one that tells its `progress`. What that raises ends the call, which raises it."""
+
+    @wraps(method)
+    def call(self: Face[A], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        progress = kwargs.get("progress")
+        if progress is None:
+            return self.thread.run(partial(method, self.inner, *args, **kwargs))
+        told = Guarded[Any](cast(Callable[[Any], None], progress))
+        kwargs["progress"] = told
+        try:
+            return self.thread.run(partial(method, self.inner, *args, **kwargs))
+        except Exception:
+            if told.raised is None:
+                raise
+        raise told.raised
 
     return call
 
@@ -164,20 +184,33 @@ class Vault(Face[vault.Vault]):
 
     Use it in a `with` block, or call `open` and `close`. The calls of all threads are done by one event
     loop in a thread of its own: callbacks given to a call (`progress`) run there, must not
-    block and must not call the vault. Those of `listen` run elsewhere and may.
+    block and must not call the vault. Those of `listen` run elsewhere and may. Ctrl-C in a call cancels it.
     """
 
     def __init__(self, thread: LoopThread, inner: vault.Vault) -> None:
         super().__init__(thread, inner)
-        self._held: Future[None] | None = None
-        self._leave: anyio.Event | None = None
-        self._has_left: anyio.Event | None = None
+        self._guard = threading.Lock()
+        self._held: Held | None = None
 
     def open(self) -> Self:
-        """Open it; raises as entering the asynchronous one does. `close` is the other end."""
-        if self._held is not None:
-            self.close()
-        self._held = self.thread.hold(self._hold)
+        """Open it; raises as entering the asynchronous one does. `close` is the other end.
+
+        One that is just being closed is waited for. Interrupted by Ctrl-C, it is not open.
+
+        Raises:
+            ConfigError: it is open already.
+        """
+        self.thread.check()
+        while True:
+            with self._guard:
+                before = self._held
+                if before is None or before.is_over:
+                    held = self._held = Held(self.thread, self.inner)
+                    break
+            if not before.is_leaving:
+                raise ConfigError("this vault is open already")
+            before.wait()
+        held.enter()
         return self
 
     def close(self) -> None:
@@ -185,10 +218,14 @@ class Vault(Face[vault.Vault]):
 
         What is pending stays pending: nothing waits for the remote.
         """
-        held, self._held = self._held, None
+        held = self._held
         if held is not None:
-            self.thread.run(self._ask_to_leave)
-            held.result()
+            try:
+                held.leave()
+            finally:
+                with self._guard:
+                    if self._held is held and held.is_over:
+                        self._held = None
 
     def __enter__(self) -> Self:
         return self.open()
@@ -197,27 +234,6 @@ class Vault(Face[vault.Vault]):
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    async def _hold(self, *, task_status: TaskStatus[None]) -> None:
-        """Entered and left by one task: a background sync has a task group."""
-        self._leave, self._has_left = anyio.Event(), anyio.Event()
-        try:
-            async with self.inner:
-                self.thread.at_end(self, self._end)
-                task_status.started()
-                await self._leave.wait()
-        finally:
-            self.thread.at_end(self, None)
-            self._has_left.set()
-
-    async def _end(self) -> None:
-        await self._ask_to_leave()
-        assert self._has_left is not None
-        await self._has_left.wait()
-
-    async def _ask_to_leave(self) -> None:
-        assert self._leave is not None
-        self._leave.set()
 
     @property
     def id(self) -> str:
@@ -247,25 +263,28 @@ class Vault(Face[vault.Vault]):
 
         The callback runs in a worker thread, one call at a time and never in the caller's thread: a program
         with a window hands the event to its own loop (`GLib.idle_add`, a Qt signal, Tk's `after`). It may
-        call the vault. An error that it raises ends it.
+        call the vault. What it raises, `SystemExit` too, ends it and nothing else, and is logged.
 
         Returns:
             A function that ends it, and waits for a callback that runs. It raises what one has raised.
         """
-        caller = self.thread.run(partial(_caller, self.inner, callback, queue, only))
-        future = self.thread.start(caller.run)
+        caller = Caller(callback)
+        events = self.thread.run(partial(_events, self.inner, queue, only))
+        future = self.thread.start(partial(caller.run, events))
+        del events  # without a reader it would fill its queue
 
         def stop() -> None:
             self.thread.run(caller.stop)
             if not caller.is_here():
                 future.result()
+                caller.check()
 
         return stop
 
     namespaces = waits(vault.Vault.namespaces)
-    sync = waits(vault.Vault.sync)
-    send_missing = waits(vault.Vault.send_missing)
-    fetch_missing = waits(vault.Vault.fetch_missing)
+    sync = tells(vault.Vault.sync)
+    send_missing = tells(vault.Vault.send_missing)
+    fetch_missing = tells(vault.Vault.fetch_missing)
     status = waits(vault.Vault.status)
     changes = waits(vault.Vault.changes)
     explain = waits(vault.Vault.explain)
@@ -283,14 +302,17 @@ class Vault(Face[vault.Vault]):
 
 
 class _Waiting(Iterator[T]):
-    """An asynchronous iterator, waited for."""
+    """An asynchronous iterator, waited for; threads that share it get a part each."""
 
     def __init__(self, thread: LoopThread, inner: AsyncIterator[T]) -> None:
         self._thread = thread
         self._inner = inner
+        self._turn = threading.Lock()
 
     def __next__(self) -> T:
-        found = self._thread.run(partial(_next, self._inner))
+        self._thread.check()  # in a forked child the lock may be held for ever
+        with self._turn:
+            found = self._thread.run(partial(_next, self._inner))
         if not found:
             raise StopIteration
         return found[0]
@@ -316,7 +338,7 @@ class _Stream(AsyncIterable[bytes]):
         if self._is_read:  # nothing more would come, and that must not pass for content
             raise ConfigError("this stream has been read already", todo="make another one for each put")
         self._is_read = True
-        while chunk := await anyio.to_thread.run_sync(self._next, limiter=anyio.CapacityLimiter(1)):
+        while chunk := await anyio.to_thread.run_sync(called, self._next, limiter=anyio.CapacityLimiter(1)):
             yield chunk[0]
 
     def _next(self) -> tuple[bytes, ...]:
@@ -338,38 +360,3 @@ async def _events(
     inner: vault.Vault, queue: int, only: Collection[type[Event]] | None
 ) -> AsyncIterator[Event]:
     return inner.events(queue=queue, only=only)
-
-
-async def _caller(
-    inner: vault.Vault, callback: Callable[[Event], None], queue: int, only: Collection[type[Event]] | None
-) -> "_Caller":
-    return _Caller(inner.events(queue=queue, only=only), callback)
-
-
-class _Caller:
-    """Calls back for each event, one after another."""
-
-    def __init__(self, events: AsyncIterator[Event], callback: Callable[[Event], None]) -> None:
-        self._events = events
-        self._callback = callback
-        self._scope = anyio.CancelScope()
-        self._calling: int | None = None
-
-    async def run(self) -> None:
-        with self._scope:
-            async for event in self._events:
-                await anyio.to_thread.run_sync(self._call, event, limiter=anyio.CapacityLimiter(1))
-
-    async def stop(self) -> None:
-        self._scope.cancel()
-
-    def is_here(self) -> bool:
-        """Whether it is the callback that asks."""
-        return self._calling == threading.get_ident()
-
-    def _call(self, event: Event) -> None:
-        self._calling = threading.get_ident()
-        try:
-            self._callback(event)
-        finally:
-            self._calling = None

@@ -10,10 +10,13 @@ import os
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import TypeVar
 
+import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from syncagent.blocking.callbacks import what_was_raised
 from syncagent.errors import ConfigError
 
 T = TypeVar("T")
@@ -21,6 +24,8 @@ T = TypeVar("T")
 _NAME = "syncagent"
 END_S = 10.0
 """How long the end of a program waits for its vaults to close."""
+CANCEL_S = 2.0
+"""How long a call that was interrupted waits for its work to stop: a worker thread may be in the middle."""
 
 
 class LoopThread:
@@ -30,29 +35,46 @@ class LoopThread:
         self._pid = os.getpid()
         self._manager = start_blocking_portal(backend, name=_NAME)
         self._portal: BlockingPortal = self._manager.__enter__()
+        self._ident = self._portal.call(threading.get_ident)
         self._has_ended = False
         self._closers: dict[object, Callable[[], Awaitable[None]]] = {}
         atexit.register(self._end)
 
     def run(self, work: Callable[[], Awaitable[T]]) -> T:
         """What some asynchronous work gives. `KeyboardInterrupt` in the caller cancels the work."""
-        future = self.start(work)
+        self.check()
+        future: Future[T] = Future()
+        is_over = threading.Event()
         try:
+            self._portal.start_task_soon(self._do, work, future, is_over)
             return future.result()
         except BaseException:
-            future.cancel()  # nothing, if it is the work's own error
+            if future.cancel():  # not the work's own error: what it holds is free for the next call
+                is_over.wait(CANCEL_S)
             raise
 
     def start(self, work: Callable[[], Awaitable[T]]) -> "Future[T]":
         """Begin some work in the loop. Cancelling the future cancels the work."""
-        self._check()
-        return self._portal.start_task_soon(work)
-
-    def hold(self, work: Callable[..., Awaitable[None]]) -> "Future[None]":
-        """Begin some work that says when it is ready, and wait for that; raises what it raises before."""
-        self._check()
-        future, _ = self._portal.start_task(work)
+        self.check()
+        future: Future[T] = Future()
+        self._portal.start_task_soon(self._do, work, future, threading.Event())
         return future
+
+    def check(self) -> None:
+        """Raise `ConfigError` where the loop cannot be waited for."""
+        if os.getpid() != self._pid:
+            raise ConfigError(
+                "this process was forked from the one that opened the vault",
+                safe="the vault is as the other process leaves it",
+                todo="open it again in this process: several may have it open",
+            )
+        if threading.get_ident() == self._ident:
+            raise ConfigError(
+                "a callback that runs in the vault's own thread must not wait for the vault",
+                todo="hand the call to another thread, or use `listen`",
+            )
+        if self._has_ended:
+            raise ConfigError("the program is ending, and its vaults are closed")
 
     def at_end(self, key: object, close: Callable[[], Awaitable[None]] | None) -> None:
         """In the loop: what closes a vault should the program end without; None when it is closed."""
@@ -61,20 +83,39 @@ class LoopThread:
         else:
             self._closers[key] = close
 
-    def _check(self) -> None:
-        if os.getpid() != self._pid:
-            raise ConfigError(
-                "this process was forked from the one that opened the vault",
-                safe="the vault is as the other process leaves it",
-                todo="open it again in this process: several may have it open",
-            )
-        if threading.current_thread().name == _NAME:
-            raise ConfigError(
-                "a callback that runs in the vault's own thread must not wait for the vault",
-                todo="hand the call to another thread, or use `listen`",
-            )
-        if self._has_ended:
-            raise ConfigError("the program is ending, and its vaults are closed")
+    async def _do(
+        self, work: Callable[[], Awaitable[T]], future: "Future[T]", is_over: threading.Event
+    ) -> None:
+        """Do the work, and carry its end to who waits for it, whatever it is: nothing may reach the loop.
+
+        The portal's own future would do but for two things: an interrupt while the loop takes the work
+        leaves nobody who holds it, and `SystemExit` would end the loop, with all vaults in it.
+        """
+        try:
+            with anyio.CancelScope() as scope:
+                future.add_done_callback(partial(self._cancel_with, scope))
+                try:
+                    result = await work()
+                except anyio.get_cancelled_exc_class():
+                    future.cancel()
+                    raise
+                except BaseException as exc:
+                    if future.set_running_or_notify_cancel():
+                        future.set_exception(what_was_raised(exc))
+                else:
+                    if future.set_running_or_notify_cancel():
+                        future.set_result(result)
+        finally:
+            is_over.set()
+
+    def _cancel_with(self, scope: anyio.CancelScope, future: "Future[T]") -> None:
+        if not future.cancelled():
+            return
+        if threading.get_ident() == self._ident:
+            scope.cancel()
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._portal.start_task_soon(scope.cancel)
 
     def _end(self) -> None:
         if os.getpid() == self._pid:

@@ -297,3 +297,149 @@ vault.namespace("notes").put("x", b"one")
     assert not (home / "a" / "cache.db-wal").exists(), "the vault was closed"
     with open_vault(home) as vault:
         assert vault.namespace("notes").get("x").data == b"one"
+
+
+ENDS = [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), ValueError("mine"), ConfigError("mine")]
+
+
+@pytest.mark.parametrize("end", ENDS, ids=lambda end: type(end).__name__)
+def test_what_progress_raises_ends_the_call_and_nothing_else(
+    vault: blocking.Vault, end: BaseException
+) -> None:
+    def progress(progress: syncagent.Progress) -> None:
+        raise end
+
+    vault.namespace("notes").put("x", b"one")
+    with pytest.raises(type(end)) as caught:
+        vault.sync(progress=progress)
+    assert caught.value is end
+    assert vault.status().state is syncagent.SyncState.READY
+    assert vault.sync().sent == 1
+
+
+@pytest.mark.parametrize("end", ENDS, ids=lambda end: type(end).__name__)
+def test_what_a_listener_raises_ends_it_and_nothing_else(
+    vault: blocking.Vault, home: Path, end: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    def callback(event: Event) -> None:
+        raise end
+
+    others = vault.events()
+    stop = vault.listen(callback)
+    vault.namespace("notes").put("x", b"one")
+    assert isinstance(next(others), BlobStored)
+    with pytest.raises(type(end)) as caught:
+        while True:  # `stop` may be quicker than the event
+            stop()
+            stop = vault.listen(callback)
+            vault.namespace("notes").put("x", os.urandom(8), replace=True)
+    assert caught.value is end
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    vault.namespace("notes").put("y", b"one")
+    with open_vault(home, "b") as other:
+        other.status()
+
+
+@pytest.mark.parametrize("end", ENDS, ids=lambda end: type(end).__name__)
+def test_what_a_stream_raises_ends_the_put_and_nothing_else(
+    vault: blocking.Vault, end: BaseException
+) -> None:
+    def content() -> Iterator[bytes]:
+        yield b"one"
+        raise end
+
+    notes = vault.namespace("notes")
+    with pytest.raises(type(end)) as caught:
+        notes.put("x", blocking.stream(content()))
+    assert caught.value is end
+    assert not notes.exists("x")
+    notes.put("x", b"one")
+
+
+def interrupted() -> None:
+    """Ctrl-C, whose error is raised in the main thread before this returns there."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+def test_ctrl_c_while_a_vault_opens_leaves_it_closed(home: Path, vault: blocking.Vault) -> None:
+    def unlock() -> Any:
+        interrupted()
+        return unlocks()
+
+    with open_vault(home, "b") as other:  # the loop is there, and all is imported
+        assert other.id == vault.id
+    opened = open_vault(home, background=True)
+    unlocks, opened.inner._unlock = opened.inner._unlock, unlock
+    with pytest.raises(KeyboardInterrupt):
+        opened.open()
+    opened.close()
+    assert opened.inner._ctx is None, "it is closed, and its background sync has ended"
+    opened.inner._unlock = unlocks
+    with opened:
+        assert opened.namespace("notes").count() == 0
+
+
+def test_a_vault_is_opened_again_as_soon_as_the_interrupted_one_is_gone(home: Path) -> None:
+    def unlock() -> Any:
+        interrupted()
+        opened.inner._unlock = unlocks
+        return unlocks()
+
+    opened = open_vault(home)
+    unlocks, opened.inner._unlock = opened.inner._unlock, unlock
+    with pytest.raises(KeyboardInterrupt), opened:
+        raise AssertionError("it is not open")
+    with opened:
+        opened.status()
+
+
+def test_ctrl_c_in_a_sync_has_ended_it_when_the_next_begins(vault: blocking.Vault) -> None:
+    def progress(progress: syncagent.Progress) -> None:
+        if not told:
+            told.append(progress)
+            interrupted()
+
+    told: list[syncagent.Progress] = []
+    notes = vault.namespace("notes")
+    for _ in range(5):
+        told.clear()
+        notes.put("x", os.urandom(8), replace=True)
+        with pytest.raises(KeyboardInterrupt):
+            vault.sync(progress=progress)
+            vault.status()  # it may come when the call has just returned
+        vault.sync()
+    assert notes.count(status=syncagent.SyncStatus.SYNCED) == 1
+
+
+def test_a_thread_may_have_any_name(vault: blocking.Vault) -> None:
+    thread = threading.Thread(  # noqa: TID251 - what users do
+        target=vault.namespace("notes").put, args=("x", b"one"), name="syncagent"
+    )
+    thread.start()
+    thread.join()
+    assert vault.namespace("notes").exists("x")
+
+
+def test_opening_an_open_vault_is_refused_and_it_stays_open(vault: blocking.Vault) -> None:
+    with pytest.raises(ConfigError, match="open already"), vault:
+        raise AssertionError("it was opened twice")
+    vault.namespace("notes").put("x", b"one")
+
+
+def test_threads_may_share_an_iterator_of_events(home: Path) -> None:
+    vault = open_vault(home).open()
+    events = vault.events()
+    found: list[Event] = []
+    threads = [
+        threading.Thread(target=lambda: found.extend(events), daemon=True)  # noqa: TID251 - what users do
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for number in range(6):
+        vault.namespace("notes").put(str(number), b"one")
+    vault.close()
+    for thread in threads:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in threads)
+    assert sorted(event.id for event in found if isinstance(event, BlobStored)) == list("012345")
