@@ -7,13 +7,12 @@ from functools import partial
 from syncagent import names
 from syncagent.answers import FlagsResult
 from syncagent.blobs.inside import Inside
-from syncagent.cache import blobs, expiries
+from syncagent.cache import expiries
 from syncagent.cache.chunks import batched
 from syncagent.cache.db import Database
 from syncagent.engine import history, marks
-from syncagent.engine.heads import is_local_only
 from syncagent.engine.history import Name
-from syncagent.engine.marks import FlagsStep, Marked
+from syncagent.engine.marks import FlagsStep
 from syncagent.errors import BlobNotFound, ConfigError, InvalidName, LimitExceeded
 from syncagent.journal.checks import check_flags
 from syncagent.model import NEVER
@@ -78,8 +77,7 @@ async def set_expiry(
             raise BlobNotFound(f"{name} is not on this device")
         is_said = bool(expiries.known(db, row.no))  # that it never expires may have to be said, too
         if force or not is_said or at_ms != (NEVER if row.expires_at is None else row.expires_at):
-            heads = blobs.heads(db, row.no)
-            blob = Marked(row.no, name.namespace, name.id, is_local_only(heads))
+            blob = marks.marked(db, row.no, name.namespace, name.id)
             marks.set_expiry(db, blob, at_ms, now_ms=now_ms, forced=force)
         return history.find_known(db, name).expires_at
 

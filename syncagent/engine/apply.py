@@ -27,6 +27,7 @@ from syncagent.cache.status import Event, after
 from syncagent.engine import marks
 from syncagent.engine.arrivals import add_newcomers, candidates, newcomers
 from syncagent.engine.heads import add_version
+from syncagent.engine.marks import Marked
 from syncagent.engine.report import Seen
 from syncagent.engine.slots import SLOTS_KEY
 from syncagent.errors import CacheDamaged, RemoteForked, SyncAgentError, Tampered
@@ -45,7 +46,7 @@ from syncagent.journal.changes import (
 )
 from syncagent.journal.clock import hlc_ms, is_far_ahead, observe
 from syncagent.journal.merge import Register, newest
-from syncagent.model import CHUNK_SIZE, DeviceId, Hlc, PackRecord, Version, VersionId
+from syncagent.model import CHUNK_SIZE, DeviceId, Hlc, PackRecord, SyncStatus, Version, VersionId
 from syncagent.names import SETTINGS
 from syncagent.reports import Alarm
 
@@ -279,8 +280,13 @@ def merge_register(db: Database, kind: str, key: bytes, incoming: Register[_C]) 
 def _apply_version(db: Database, version: Version, incoming: Incoming, applied: Applied, now_ms: int) -> None:
     known = blobs.find_version(db, version.id)
     if known is not None:
-        if outbox.is_unpublished(db, known) and _settle_published(db, known, version, incoming):
-            return  # this profile was copied or restored: its other self has published what waits here
+        is_local = blobs.status_of(db, known) is SyncStatus.LOCAL_ONLY
+        is_untold = is_local or outbox.is_unpublished(db, known)
+        if is_untold and _settle_published(db, known, version, incoming):
+            # This profile was copied or restored: its other self has published what waits, or stays, here.
+            if is_local:
+                marks.share(db, marks.marked(db, _blob(db, version), version.namespace, version.blob_id))
+            return
         if not blobs.same_fields(db, known, version):
             error = Tampered(f"version {version} came with other fields than before")
             applied.alarms.append(alarm(error, f"journal {incoming.device.hex()}"))
@@ -303,6 +309,8 @@ def _apply_version(db: Database, version: Version, incoming: Incoming, applied: 
     status = after(None, Event.ARRIVED_HERE if is_here else arrival)
     assert status is not None
     added = add_version(db, version, device=incoming.device, seq=incoming.seq, status=status, chunks=numbers)
+    if added.was_local:
+        marks.share(db, Marked(added.blob_no, version.namespace, version.blob_id))
     if added.is_head and is_wanted and not is_here:
         downloads.enqueue(db, [added.version_no])
     if added.is_head and is_here:
@@ -332,11 +340,9 @@ def _settle_published(db: Database, known: int, version: Version, incoming: Inco
     """
     try:
         own = blobs.load_version(db, known)
-        if encode_version(msgspec.structs.replace(own, parents=())) != encode_version(
-            msgspec.structs.replace(version, parents=())
-        ):
+        if _as_put(own) != _as_put(version):
             return False
-        if own.parents != version.parents:
+        if own != version:
             kept = {parent.version for parent in version.parents}
             for parent in own.parents:
                 if parent.version not in kept:
@@ -344,8 +350,13 @@ def _settle_published(db: Database, known: int, version: Version, incoming: Inco
             blobs.replace_version(db, known, version)
     except CacheDamaged:
         blobs.replace_version(db, known, version)  # the id is 128 random bits, and the row is lost anyway
+    blobs.move_status(db, known, Event.SHARED)
     outbox.settle(db, known, device=blobs.device_no(db, incoming.device), seq=incoming.seq)
     return True
+
+
+def _as_put(version: Version) -> bytes:
+    return encode_version(msgspec.structs.replace(version, parents=(), group=None))
 
 
 def _drop_unpublished(db: Database, version_id: bytes) -> None:
@@ -377,5 +388,5 @@ def _known_chain(db: Database, device: DeviceId, seq: int) -> bytes | None:
     return ownbatches.own_chain(db, device, seq)
 
 
-def _blob(db: Database, change: FlagsChange | ExpiresChange) -> int:
+def _blob(db: Database, change: FlagsChange | ExpiresChange | Version) -> int:
     return blobs.blob_no(db, blobs.namespace_no(db, change.namespace), change.blob_id)

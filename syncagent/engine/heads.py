@@ -24,7 +24,8 @@ from syncagent.names import SETTINGS
 class Added:
     """What a version did to its blob. `version_no` is set for a version known before, too.
 
-    `was_live` tells how the blob looked before; `winner` is what it shows now, None if nothing has moved.
+    `was_live` and `was_local`, that it stayed on this device, tell how the blob looked before; `winner` is
+    what it shows now, None if nothing has moved.
     """
 
     version_no: int
@@ -32,6 +33,7 @@ class Added:
     is_head: bool
     is_conflict: bool
     was_live: bool = False
+    was_local: bool = False
     winner: Version | None = None
     has_new_winner: bool = False
 
@@ -97,6 +99,7 @@ def add_version(
         is_head=incoming.id in head_ids,
         is_conflict=is_conflict,
         was_live=before is not None and not before.deleted,
+        was_local=is_local_only(old),
         winner=winner,
         has_new_winner=before is None or before.id != ranked[0].id,
     )

@@ -181,7 +181,7 @@ def record_put(
             if stays_local is not was_local:
                 _move(db, row, put, stays_local)
             if put.expires_at is not None:
-                blob = Marked(row.no, put.namespace, put.blob_id, stays_local)
+                blob = marks.marked(db, row.no, put.namespace, put.blob_id)
                 marks.set_expiry(db, blob, put.expires_at, now_ms=now_ms, group=group)
             return winner
         if not (is_same or put.replace or put.if_version is not None):
@@ -210,13 +210,13 @@ def record_put(
     status = after(None, Event.PUT_LOCAL if stays_local else Event.PUT)
     assert status is not None
     version = add_local(db, version, numbers, replaced, status=status, priority=put.priority)
-    if row is not None and was_local and not stays_local:
-        marks.share(db, Marked(row.no, put.namespace, put.blob_id), group=group)
-    blob = Marked(blobs.blob_no(db, number, put.blob_id), put.namespace, put.blob_id, stays_local)
-    if row is not None and is_anew:
-        _forget_former(db, put, row, blob, now_ms, group)
-    elif put.expires_at is not None:
-        marks.set_expiry(db, blob, put.expires_at, now_ms=now_ms, group=group)
+    if is_anew or put.expires_at is not None:
+        no = blobs.blob_no(db, number, put.blob_id)
+        blob = marks.marked(db, no, put.namespace, put.blob_id)
+        if row is not None and is_anew:
+            _forget_former(db, put, row, blob, now_ms, group)
+        elif put.expires_at is not None:
+            marks.set_expiry(db, blob, put.expires_at, now_ms=now_ms, group=group)
     return version
 
 
@@ -260,7 +260,7 @@ def record_delete(
         raise BlobNotFound(f"{namespace}/{blob_id!r} is not on this device")
     heads = blobs.heads(db, row.no)
     # What others have never seen need not be deleted for them.
-    stays_local = is_local_only(heads) and not any(blobs.load_version(db, head.no).parents for head in heads)
+    stays_local = is_local_only(heads) and not outbox.is_known_elsewhere(db, row.no)
     version = Version(
         id=os.urandom(16),
         hlc=next_hlc(db, now_ms),
@@ -314,9 +314,11 @@ def add_local(
     for head in replaced:
         if head.status is SyncStatus.LOCAL_ONLY:  # never published: others must not be told its id
             fold_pair(db, head.no, added.version_no)
+    blob = Marked(added.blob_no, version.namespace, version.blob_id)
     if status is SyncStatus.LOCAL_ONLY:
-        blob = Marked(added.blob_no, version.namespace, version.blob_id, stays_local=True)
         keeping.keep_here(db, added.version_no, blob)
+    elif added.was_local:
+        marks.share(db, blob, group=_group(version))
     is_changed = status is SyncStatus.LOCAL_ONLY or any(map(_is_local, replaced))
     return blobs.load_version(db, added.version_no) if is_changed else version
 

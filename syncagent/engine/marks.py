@@ -1,7 +1,8 @@
 """What is said of a blob beside its versions: its flags, and when it expires. `merge.py` says what they mean.
 
 Local changes and those of other devices come through here, as operations of the cache. What is said of a
-blob that stays on its device waits in no queue: others hear of it when the blob is shared.
+blob while all there is of it stays on its device waits in no queue. Others hear of it when that ends: a
+version of the blob is shared, be it a deletion, or one of another device comes.
 """
 
 import contextlib
@@ -54,7 +55,12 @@ def find_live(db: Database, namespace: str, blob_id: str, now_ms: int) -> Marked
     row = None if number is None else blobs.find_blob(db, number, blob_id)
     if row is None or not row.is_live(now_ms):
         raise BlobNotFound(f"{namespace}/{blob_id!r} is not on this device")
-    return Marked(row.no, namespace, blob_id, is_local_only(blobs.heads(db, row.no)))
+    return marked(db, row.no, namespace, blob_id)
+
+
+def marked(db: Database, blob: int, namespace: str, blob_id: str) -> Marked:
+    """A blob as it is now."""
+    return Marked(blob, namespace, blob_id, is_local_only(blobs.heads(db, blob)))
 
 
 def flags_of(db: Database, blob: int) -> frozenset[str]:
@@ -86,10 +92,11 @@ def clear_flags(db: Database, blob: Marked, *, group: GroupId | None = None) -> 
 
 
 def share(db: Database, blob: Marked, *, group: GroupId | None = None) -> None:
-    """Tell others all that was said of a blob that stayed on this device."""
+    """Tell others all that was said of a blob that stayed on this device, but for versions that still do."""
     _enqueue_flags(db, blob, facts.flag_tags(db, blob.no), facts.removed_tags(db, blob.no), group)
-    for _, packed in facts.tags_of(db, blob.no):
-        outbox.enqueue_change(db, packed, group=group)
+    for number, packed in facts.tags_of(db, blob.no):
+        if blobs.status_of(db, number) is not SyncStatus.LOCAL_ONLY:
+            outbox.enqueue_change(db, packed, group=group)
     for row in expiries.known(db, blob.no):
         change = ExpiresChange(blob.namespace, blob.blob_id, row.at, row.forced, row.hlc)
         outbox.enqueue_change(db, encode_change(change), group=group)

@@ -1,5 +1,6 @@
 """Blobs that stay on their device: what others never hear of, and what they hear once it is shared."""
 
+import datetime
 from collections.abc import AsyncIterator
 
 import pytest
@@ -139,3 +140,189 @@ async def test_a_put_that_is_to_stay_here_stores_content_that_was_given_up_here(
     await exchange(world, "a", "b")
     async with world.open("b") as vault:
         assert len(await vault.namespace("notes").history("x")) == 1
+
+
+# What is said of a blob that stays here --------------------------------------------------------------
+
+
+async def made_local_over_what_others_know(world: World, *, expires_s: int | None = None) -> None:
+    """Both devices know `x` and a flag of it; on `a`, content of its own stays and other flags are set."""
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.put("x", b"old", expires_at=None if expires_s is None else at(world, expires_s))
+        await notes.add_flags("x", {"unread"})
+    await exchange(world, "a", "b")
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.put("x", b"mine", replace=True, local_only=True)
+        await notes.remove_flags("x", {"unread"})
+        await notes.add_flags("x", {"mine"})
+        await notes.set_expiry("x", None)
+
+
+def at(world: World, seconds: int) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(world.clock.now + seconds, datetime.UTC)
+
+
+async def said(world: World, name: str) -> tuple[object, ...]:
+    """What a device shows to be said of `x`, and its content."""
+    async with world.open(name) as vault:
+        notes = vault.namespace("notes")
+        blob = (await notes.list()).blobs[0]
+        return await notes.get_flags("x"), blob.expires_at, (await notes.get("x")).data
+
+
+async def is_told_alike(world: World, *names: str) -> bool:
+    await exchange(world, *names)
+    found = [await said(world, name) for name in names]
+    return all(one == found[0] for one in found)
+
+
+async def test_flags_and_expiry_stay_here_with_a_blob_until_it_is_shared(world: World) -> None:
+    await made_local_over_what_others_know(world, expires_s=100)
+    await exchange(world, "a", "b")
+    assert await said(world, "a") == ({"mine"}, None, b"mine")
+    assert await said(world, "b") == ({"unread"}, at(world, 100), b"old")
+    async with world.open("a") as vault:
+        await vault.namespace("notes").put("x", b"mine", local_only=False)
+    assert await is_told_alike(world, "a", "b")
+    assert await said(world, "b") == ({"mine"}, None, b"mine")
+
+
+async def test_what_was_said_while_a_blob_stayed_here_is_told_when_it_is_deleted(world: World) -> None:
+    await made_local_over_what_others_know(world, expires_s=100)
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.delete("x")
+        await notes.put("x", b"anew", local_only=False)
+    assert await is_told_alike(world, "a", "b")
+    assert await said(world, "b") == (frozenset(), None, b"anew")
+
+
+async def test_what_was_said_while_a_blob_stayed_here_is_told_when_others_put_too(world: World) -> None:
+    await made_local_over_what_others_know(world)
+    world.clock.now += 10
+    await world.put_and_sync("b", x=b"theirs")
+    assert await is_told_alike(world, "a", "b")
+    assert await said(world, "b") == ({"mine"}, None, b"theirs")
+
+
+@pytest.mark.parametrize("ends", ["mine", "theirs", "both", "both, shared"])
+async def test_flags_are_the_same_after_a_conflict_with_what_stays_here_and_what_follows(
+    world: World, ends: str
+) -> None:
+    await made_local_over_what_others_know(world)
+    await world.put_and_sync("b", x=b"theirs")
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await vault.sync()
+        (conflict,) = await notes.conflicts()
+        sides = {(await notes.get("x", version=one)).data: one for one in conflict.versions}
+        if ends == "both":
+            await notes.resolve("x", b"both")
+        elif ends == "both, shared":
+            await notes.put("x", b"both", replace=True, local_only=False)
+        else:
+            await notes.resolve("x", version=sides[ends.encode()])
+        await notes.add_flags("x", {"after"})
+    await exchange(world, "a", "b")
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.put("x", (await notes.get("x")).data, local_only=False)
+    assert await is_told_alike(world, "a", "b")
+    assert (await said(world, "b"))[0] == {"mine", "after"}
+
+
+async def test_an_expiry_of_one_side_of_a_conflict_is_told_though_it_stays_here(world: World) -> None:
+    await made_local_over_what_others_know(world)
+    await world.put_and_sync("b", x=b"theirs")
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await vault.sync()
+        world.clock.now += 10
+        mine = next(v for v in (await notes.conflicts())[0].versions if v.device != "b")
+        await notes.resolve("x", version=mine)
+    await world.put_and_sync("b", x=b"theirs again")
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await vault.sync()
+        winner = (await notes.list()).blobs[0].version
+        await notes.put("x", b"new", if_version=winner, local_only=True, expires_at=at(world, 50))
+    await exchange(world, "a", "b")
+    assert (await said(world, "a"))[:2] == (await said(world, "b"))[:2]
+
+
+@pytest.mark.parametrize("deed", ["flag", "tag", "expiry"])
+async def test_what_was_said_of_a_shared_blob_is_told_though_it_is_made_local_before(
+    world: World, deed: str
+) -> None:
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        version = await notes.put("x", b"1")
+        await notes.add_flags("x", {"unread"})
+    await exchange(world, "a", "b")
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        if deed == "flag":
+            await notes.remove_flags("x", {"unread"})
+        elif deed == "tag":
+            await notes.tag("x", version, "as agreed")
+        else:
+            await notes.set_expiry("x", at(world, 100))
+        await notes.put("x", b"2", replace=True)
+        await notes.put("x", b"2", local_only=True)
+        assert await statuses(vault) == {"x": "LOCAL_ONLY"}
+    await exchange(world, "a", "b")
+    flags, expires_at, data = await said(world, "b")
+    assert data == b"1"
+    assert flags == (frozenset() if deed == "flag" else {"unread"})
+    assert expires_at == (at(world, 100) if deed == "expiry" else None)
+    async with world.open("b") as vault:
+        tags = [one.tags for one in await vault.namespace("notes").history("x")]
+        assert tags == [("as agreed",) if deed == "tag" else ()]
+
+
+async def test_a_tag_of_a_version_that_is_kept_here_stays_here_as_well(
+    world: World,
+) -> None:
+    await world.put_and_sync("a", x=b"1")
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.tag("x", await notes.put("x", b"2", replace=True), "secret")
+        await notes.put("x", b"2", local_only=True)
+        await vault.sync()
+        assert "TagChange" not in [type(change).__name__ for change in await published(world, vault)]
+        await world.sync("b")
+        await world.put_and_sync("b", x=b"theirs")
+        await vault.sync()
+        assert "TagChange" not in [type(change).__name__ for change in await published(world, vault)]
+
+
+async def test_flags_of_a_blob_made_local_in_a_transaction_are_told_in_that_which_shares_it(
+    world: World,
+) -> None:
+    await made_local_over_what_others_know(world)
+    async with world.open("a") as vault:
+        async with vault.transaction() as tx:
+            tx.namespace("notes").delete("x")
+            tx.namespace("notes").put("y", b"y")
+        assert await rows(vault, "SELECT count(DISTINCT group_id) FROM upload") == [(1,)]
+        assert await rows(vault, "SELECT count(*) FROM upload WHERE group_id IS NULL") == [(0,)]
+
+
+async def test_a_backup_of_before_a_blob_was_shared_learns_that_it_was(world: World) -> None:
+    async with world.open("a") as vault:
+        await vault.namespace("notes").put("x", b"mine", local_only=True)
+        await vault.namespace("notes").add_flags("x", {"draft"})
+    world.clone("a", "backup")
+    async with world.open("a") as vault:
+        await vault.namespace("notes").put("x", b"mine", local_only=False)
+        await vault.sync()
+    async with world.open("backup") as vault:
+        await vault.sync()
+        await vault.sync()
+        assert await statuses(vault) == {"x": "SYNCED"}
+        await vault.namespace("notes").put("x", b"2", replace=True)
+        await vault.namespace("notes").remove_flags("x", {"draft"})
+    assert await is_told_alike(world, "backup", "b")
+    assert await said(world, "b") == (frozenset(), None, b"2")
