@@ -24,6 +24,7 @@
     │   │   ├── ObjectNotFound · ObjectExists · ObjectRefused · BadResponse
     │   └── UnsupportedByRemote
     ├── RemoteRolledBack · RemoteForked                    the remote went back, or tells two stories
+    ├── ClockAhead                                         a device's clock
     └── AgentNotRunning
 
 The class decides what is retried and which exit code a command ends with. An
@@ -302,6 +303,13 @@ class RemoteForked(SyncAgentError):
 
     default_safe = "nothing of the contradicting history was applied"
     default_todo = "do not trust this remote until you know why"
+
+
+class ClockAhead(SyncAgentError):
+    """A change of another device is dated more than a day after this device's clock. It was applied."""
+
+    default_safe = "it was applied as any other; its date settles only what two devices changed at once"
+    default_todo = "check the clock of that device, and of this one"
 
 
 class AgentNotRunning(SyncAgentError):

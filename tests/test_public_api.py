@@ -37,6 +37,7 @@ NAMES = [
     "CacheFull",
     "CertificateRejected",
     "ChangePage",
+    "ClockAhead",
     "ConfigError",
     "Conflict",
     "ConflictAppeared",

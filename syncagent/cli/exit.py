@@ -86,6 +86,7 @@ CODES: dict[type[SyncAgentError], int] = {
     errors.UnsupportedByRemote: FAILED,
     errors.RemoteRolledBack: ALARM,
     errors.RemoteForked: ALARM,
+    errors.ClockAhead: ALARM,
     errors.AgentNotRunning: FAILED,
     OutputError: FAILED,
     OutputFull: NEEDS_USER,

@@ -30,7 +30,7 @@ from syncagent.engine.heads import add_version
 from syncagent.engine.marks import Marked
 from syncagent.engine.report import Seen
 from syncagent.engine.slots import SLOTS_KEY
-from syncagent.errors import CacheDamaged, RemoteForked, SyncAgentError, Tampered
+from syncagent.errors import CacheDamaged, ClockAhead, RemoteForked, SyncAgentError, Tampered
 from syncagent.journal.batch import decode_change, encode_change, encode_version
 from syncagent.journal.chain import chain_next, chain_start, contradicts
 from syncagent.journal.changes import (
@@ -210,7 +210,7 @@ def _add_newcomers(
 
 def _check_date(version: Version, incoming: Incoming, applied: Applied, now_ms: int) -> None:
     if is_far_ahead(Hlc(version.hlc), now_ms):
-        error = Tampered(f"version {version} is dated more than a day ahead of this device's clock")
+        error = ClockAhead(f"version {version} is dated more than a day ahead of this device's clock")
         applied.alarms.append(alarm(error, f"journal {incoming.device.hex()}"))
 
 
@@ -219,7 +219,7 @@ def _check_marks(incoming: Incoming, applied: Applied, now_ms: int) -> None:
     dated = (ExpiresChange, TagChange, DeviceChange, SlotsChange)
     stamps = [change.hlc for change in incoming.batch.changes if isinstance(change, dated)]
     if stamps and is_far_ahead(Hlc(max(stamps)), now_ms):
-        error = Tampered("a lifetime, tag, name or key slot is dated more than a day ahead of this clock")
+        error = ClockAhead("a lifetime, tag, name or key slot is dated more than a day ahead of this clock")
         applied.alarms.append(alarm(error, f"journal {incoming.device.hex()}"))
 
 

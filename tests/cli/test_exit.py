@@ -43,6 +43,7 @@ def test_every_error_class_is_in_the_table(kind: type[SyncAgentError]) -> None:
         (errors.WrongVault, 6),
         (errors.RemoteRolledBack, 6),
         (errors.RemoteForked, 6),
+        (errors.ClockAhead, 6),
     ],
 )
 def test_codes(kind: type[SyncAgentError], code: int) -> None:

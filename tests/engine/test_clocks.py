@@ -172,3 +172,4 @@ async def test_a_tag_that_is_dated_far_ahead_is_reported(world: World) -> None:
     world.clock.now = NOON + 60
     [alarm] = (await world.sync("b")).alarms
     assert "ahead of this clock" in alarm.message
+    assert (alarm.kind, alarm.safe[:14]) == ("ClockAhead", "it was applied")

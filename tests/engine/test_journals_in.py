@@ -424,7 +424,7 @@ async def test_an_alarm_of_a_round_that_failed_is_shown_and_told_by_the_next_rep
             await vault.sync()
         assert (await vault.status()).reasons == ("Unreachable: gone",)
         remote.before = Fails(Unreachable("gone"), "get", times=0)
-        assert await told(vault) == ["Tampered", "Tampered", "then"]
+        assert await told(vault) == ["ClockAhead", "ClockAhead", "then"]
 
 
 async def test_an_alarm_survives_a_process_that_ends_in_the_round(world: World) -> None:
@@ -440,7 +440,7 @@ async def test_an_alarm_survives_a_process_that_ends_in_the_round(world: World) 
         remote.before = end
         await world.sync("b", remote)
     async with world.open("b") as vault:
-        assert await told(vault) == ["Tampered", "Tampered", "then"]
+        assert await told(vault) == ["ClockAhead", "ClockAhead", "then"]
 
 
 async def test_the_status_shows_a_standing_alarm_until_it_is_over(world: World) -> None:

@@ -10,7 +10,7 @@ import anyio
 
 from syncagent.cache import blobs, facts, journals, meta
 from syncagent.cache.db import Database
-from syncagent.errors import SyncAgentError, Tampered, Unreachable, VaultInUse, VersionConflict
+from syncagent.errors import ClockAhead, SyncAgentError, Unreachable, VaultInUse, VersionConflict
 from syncagent.model import Metadata, MetadataValue, Version
 from syncagent.reports import SyncReport
 from syncagent.vault import Vault
@@ -362,7 +362,7 @@ async def _check(simulation: Simulation, device: Device, report: SyncReport | No
         expected = (
             {Unreachable.__name__}
             if simulation.are_clocks_right
-            else {Unreachable.__name__, Tampered.__name__}
+            else {Unreachable.__name__, ClockAhead.__name__}
         )
         amiss = [alarm for alarm in report.alarms if alarm.kind not in expected]
         assert not amiss, f"nothing is amiss: {amiss}"
