@@ -9,18 +9,20 @@ from syncagent.cache import facts, journals, meta, outbox
 from syncagent.cache.db import Database
 from syncagent.engine.context import Context
 from syncagent.engine.stamps import next_register_hlc
-from syncagent.errors import ConfigError
+from syncagent.errors import ConfigError, InvalidName
 from syncagent.journal.batch import decode_change, encode_change
 from syncagent.journal.changes import MAX_DEVICE_NAME_BYTES, DeviceChange
+from syncagent.journal.checks import check_label
 from syncagent.model import DeviceId
 from syncagent.reports import DeviceInfo
 
 
 def check_device_name(name: str) -> str:
     """The name itself, or `ConfigError`."""
-    if not name or "\0" in name or len(name.encode(errors="replace")) > MAX_DEVICE_NAME_BYTES:
-        raise ConfigError(f"a device name has 1 to {MAX_DEVICE_NAME_BYTES} bytes and no NUL")
-    return name
+    try:
+        return check_label(name, "a device name", MAX_DEVICE_NAME_BYTES)
+    except InvalidName as exc:
+        raise ConfigError(f"{exc}: it has 1 to {MAX_DEVICE_NAME_BYTES} bytes and no NUL") from None
 
 
 async def list_devices(ctx: Context) -> tuple[DeviceInfo, ...]:
@@ -30,7 +32,7 @@ async def list_devices(ctx: Context) -> tuple[DeviceInfo, ...]:
 
 async def rename_device(ctx: Context, device: str, name: str) -> DeviceInfo:
     """Call a device something else; as it is then."""
-    check_device_name(name)
+    name = check_device_name(name)
     return await ctx.cache.write(partial(_change, wanted=device, now_ms=ctx.now_ms(), name=name))
 
 

@@ -24,7 +24,15 @@ from syncagent.engine.engine import Engine
 from syncagent.engine.expected import check_expected
 from syncagent.engine.settings import checked_change
 from syncagent.engine.sources import Source
-from syncagent.model import DEFAULT_PRIORITY, MetadataValue, NamespaceSettings, SyncStatus, Version
+from syncagent.model import (
+    DEFAULT_PRIORITY,
+    Dedup,
+    FetchPolicy,
+    MetadataValue,
+    NamespaceSettings,
+    SyncStatus,
+    Version,
+)
 
 
 class Namespace:
@@ -324,7 +332,7 @@ class Namespace:
 
     async def set_flags(self, blob_id: str, flags: Iterable[str]) -> frozenset[str]:
         """Let a blob have these flags and no others: what differs is changed. Raises as `add_flags`."""
-        return await marking.change_flags(self._inside, blob_id, only=flags)
+        return await marking.set_flags(self._inside, blob_id, flags)
 
     async def update_flags(
         self, blob_ids: Iterable[str], *, add: Iterable[str] = (), remove: Iterable[str] = ()
@@ -374,8 +382,8 @@ class Namespace:
     async def settings(
         self,
         *,
-        fetch: str | None = None,
-        dedup: str | None = None,
+        fetch: FetchPolicy | str | None = None,
+        dedup: Dedup | str | None = None,
         history: int | None = None,
         local_only: bool | None = None,
     ) -> NamespaceSettings:
@@ -395,7 +403,7 @@ class Namespace:
             local_only: of this device alone: whether new blobs stay here. What there is stays as it is.
 
         Raises:
-            ConfigError: a value that there is none of.
+            ConfigError: a value that there is none of, or of another type.
         """
         change = checked_change(fetch=fetch, dedup=dedup, history=history, local_only=local_only)
         return await settings.read_or_change(self._inside, change)

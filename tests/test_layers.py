@@ -12,6 +12,7 @@ BELOW: dict[str, set[str]] = {
     # What each part may import of the others; itself always. Drawn in docs/design.md.
     "errors": set(),
     "times": set(),
+    "asked": {"errors"},
     "wording": set(),
     "rename": set(),
     "files": {"rename"},
@@ -22,19 +23,20 @@ BELOW: dict[str, set[str]] = {
     "events": {"reports", "errors"},
     "config": {"names", "errors"},
     "crypto": {"names", "model", "errors"},
-    "cache": {"answers", "reports", "files", "crypto", "names", "model", "errors", "times"},
+    "cache": {"asked", "answers", "reports", "files", "crypto", "names", "model", "errors", "times"},
     "journal": {"crypto", "names", "model", "errors"},
     "remote": {"files", "crypto", "names", "model", "errors"},
     "engine": {
         "answers", "reports", "events", "cache", "journal", "remote", "files", "crypto", "names", "model",
-        "errors", "times", "wording",
+        "asked", "errors", "times", "wording",
     },
     "upkeep": {"reports", "cache", "journal", "remote", "crypto", "names", "model", "errors"},
     "folders": {"reports", "cache", "journal", "remote", "crypto", "names", "model", "errors"},
     # The vault is one layer of several files; within it `membership` is the top and `reader` the bottom.
     "reader": {"engine", "cache", "model", "errors", "times"},
     "blobs": {
-        "answers", "reader", "engine", "cache", "journal", "crypto", "names", "model", "errors", "times",
+        "answers", "asked", "reader", "engine", "cache", "journal", "crypto", "names", "model", "errors",
+        "times",
     },
     "namespace": {"answers", "blobs", "engine", "model"},
     "transaction": {"blobs", "engine", "cache", "journal", "names", "model", "errors"},

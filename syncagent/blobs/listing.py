@@ -4,6 +4,7 @@ from functools import partial
 
 from syncagent import names
 from syncagent.answers import BlobInfo, BlobPage, ListOrder
+from syncagent.asked import checked_bool
 from syncagent.blobs.inside import Inside
 from syncagent.cache import listing
 from syncagent.cache.listing import Order
@@ -35,7 +36,7 @@ def matching(inside: Inside, prefix: str, status: SyncStatus | None, flag: str |
 def checked_order(order_by: str, *, descending: bool) -> Order:
     """An order by its name, or `ConfigError`."""
     try:
-        return Order(ListOrder(order_by), descending)
+        return Order(ListOrder(order_by), checked_bool(descending, "descending"))
     except ValueError as exc:
         known = ", ".join(order.value for order in ListOrder)
         raise ConfigError(f"a list is ordered by one of {known}, not by {order_by!r}") from exc

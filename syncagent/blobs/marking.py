@@ -6,6 +6,7 @@ from functools import partial
 
 from syncagent import names
 from syncagent.answers import FlagsResult
+from syncagent.asked import checked_bool
 from syncagent.blobs.inside import Inside
 from syncagent.cache import expiries
 from syncagent.cache.chunks import batched
@@ -48,6 +49,11 @@ async def change_flags(
     return changed
 
 
+async def set_flags(inside: Inside, blob_id: str, flags: Iterable[str]) -> frozenset[str]:
+    """Let a blob have these flags alone; see `Namespace.set_flags`."""
+    return await change_flags(inside, blob_id, only=check_flags(flags))
+
+
 async def update_flags(
     inside: Inside, blob_ids: Iterable[str], *, add: Iterable[str], remove: Iterable[str]
 ) -> list[FlagsResult]:
@@ -66,6 +72,7 @@ async def set_expiry(
 ) -> datetime.datetime | None:
     """Let a blob expire; see `Namespace.set_expiry`."""
     name = Name(inside.name, names.check_blob_id(blob_id))
+    checked_bool(force, "force")
     at_ms = NEVER if at is None else checked_time(at)
     now_ms = inside.ctx.now_ms()
     if at_ms <= now_ms and not force:

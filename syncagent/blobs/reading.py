@@ -6,6 +6,7 @@ from functools import partial
 
 from syncagent import names
 from syncagent.answers import Blob, GetResult
+from syncagent.asked import checked_bool
 from syncagent.blobs.inside import Inside
 from syncagent.cache import downloads
 from syncagent.cache.chunks import batched
@@ -38,7 +39,7 @@ class OpenBlob:
         self._inside = inside
         self._blob_id = blob_id
         self._version = version
-        self._keep = keep
+        self._keep = checked_bool(keep, "keep")
 
     async def __aenter__(self) -> BlobReader:
         found = await _find(self._inside, self._blob_id, self._version)
@@ -53,6 +54,7 @@ class OpenBlob:
 
 async def get_one(inside: Inside, blob_id: str, version: str | None = None, *, keep: bool = True) -> Blob:
     """One blob with its content; see `Namespace.get`."""
+    checked_bool(keep, "keep")
     found = await _find(inside, blob_id, version)
     if not found.is_here and (keep or found.version.size <= SMALL_BLOB):
         found = await _brought(inside, blob_id, found, keep=keep)

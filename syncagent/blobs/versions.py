@@ -5,6 +5,7 @@ from functools import partial
 
 from syncagent import names
 from syncagent.answers import Conflict, VersionInfo
+from syncagent.asked import checked_limit
 from syncagent.blobs.inside import Inside
 from syncagent.blobs.writing import checked_put, put_one
 from syncagent.cache.db import Database
@@ -26,8 +27,7 @@ MAX_HISTORY = 1000
 async def list_versions(inside: Inside, blob_id: str, before: str | None, limit: int) -> list[VersionInfo]:
     """Versions, newest first; see `Namespace.history`."""
     name = Name(inside.name, names.check_blob_id(blob_id))
-    if not 1 <= limit <= MAX_HISTORY:
-        raise ConfigError(f"a history is asked for 1 to {MAX_HISTORY} versions at a time, not {limit}")
+    checked_limit(limit, MAX_HISTORY, "versions")
 
     def find(db: Database) -> list[VersionInfo]:
         last = None if before is None else history.version_no(db, name, before)

@@ -9,6 +9,7 @@ from functools import partial
 
 from syncagent import names
 from syncagent.answers import PutResult
+from syncagent.asked import checked_bool
 from syncagent.blobs.inside import Inside
 from syncagent.blobs.marking import checked_time
 from syncagent.cache.chunks import batched
@@ -55,10 +56,10 @@ def checked_put(
         namespace,
         "" if blob_id is None else names.check_blob_id(blob_id),
         check_metadata({} if metadata is None else metadata),
-        replace,
+        checked_bool(replace, "replace"),
         priority=check_priority(priority),
         if_version=None if if_version is None else str(if_version),
-        local_only=local_only,
+        local_only=None if local_only is None else checked_bool(local_only, "local_only"),
         resolution=resolution,
         expires_at=None if expires_at is None else checked_time(expires_at),
     )
@@ -80,6 +81,7 @@ async def put_many(
 ) -> list[PutResult]:
     """Store many; see `Namespace.put_many`."""
     check_priority(priority)
+    checked_bool(replace, "replace")
     results: list[PutResult] = []
     for part in batched(requests, SLICE_BLOBS):
         results += await _put_part(inside, part, replace, priority)

@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from syncagent.answers import BlobChange, BlobInfo, ChangePage
+from syncagent.asked import checked_limit
 from syncagent.cache import listing, news
 from syncagent.cache.chunks import SQL_VARIABLES, batched
 from syncagent.cache.db import Database
 from syncagent.cache.details import with_details
 from syncagent.cache.news import Position
-from syncagent.errors import ConfigError, TokenExpired
+from syncagent.errors import TokenExpired
 
 _TOKEN = re.compile(r"1" + r"\.([0-9a-f]{1,15})\.([0-9a-f]{1,8})" * 2 + r"\.([0-9a-f]{1,15})", re.ASCII)
 
@@ -43,8 +44,7 @@ def list_changes(db: Database, since: str | None, limit: int, *, details: bool =
     Raises:
         TokenExpired: the token is of another cache, or too old.
     """
-    if not 1 <= limit <= listing.MAX_PAGE:
-        raise ConfigError(f"a page has 1 to {listing.MAX_PAGE} changes, not {limit}")
+    checked_limit(limit, listing.MAX_PAGE, "changes")
     found = _find(db, since, limit)
     return ChangePage(_changes(db, found.numbers, details), str(found.token), found.more)
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from syncagent.answers import BlobInfo, BlobPage, ListOrder
+from syncagent.asked import checked_limit
 from syncagent.cache.blobs import find_blob, find_namespace
 from syncagent.cache.db import Database, Row
 from syncagent.cache.details import with_details
@@ -116,8 +117,7 @@ def list_blobs(
         InvalidName: the prefix or flag cannot be written as UTF-8.
     """
     _check_text(wanted)
-    if not 1 <= limit <= MAX_PAGE:
-        raise ConfigError(f"a page has 1 to {MAX_PAGE} blobs, not {limit}")
+    checked_limit(limit, MAX_PAGE, "blobs")
     behind = None if after is None else _decoded(after, wanted, order)
     number = find_namespace(db, wanted.namespace)
     if number is None:

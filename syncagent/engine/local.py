@@ -104,7 +104,7 @@ def new_scope(db: Database, keys: VaultKeys, namespace: str) -> Scope | None:
 
 def check_priority(priority: int) -> int:
     """The priority itself, 1 to 4, or `ConfigError`."""
-    if priority not in range(1, 5):
+    if type(priority) is not int or priority not in range(1, 5):
         raise ConfigError(f"a priority is 1, 2, 3 or 4, not {priority!r}")
     return priority
 

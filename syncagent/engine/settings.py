@@ -4,11 +4,13 @@ A blob is named after its namespace, and its metadata are the settings. What thi
 because a newer one has written it, is kept as it is and counts as not set.
 """
 
+import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from syncagent import names
+from syncagent.asked import checked_bool
 from syncagent.cache import blobs, settings
 from syncagent.cache.db import Database
 from syncagent.engine.context import Context
@@ -28,7 +30,11 @@ class SettingsChange:
 
 
 def checked_change(
-    *, fetch: str | None, dedup: str | None, history: int | None, local_only: bool | None
+    *,
+    fetch: FetchPolicy | str | None,
+    dedup: Dedup | str | None,
+    history: int | None,
+    local_only: bool | None,
 ) -> SettingsChange:
     """A change, or `ConfigError`. None leaves a setting as it is; a history of 0 is all versions."""
     synced: dict[str, MetadataValue] = {}
@@ -40,6 +46,8 @@ def checked_change(
         if isinstance(history, bool) or not isinstance(history, int) or not 0 <= history <= MOST_HISTORY:
             raise ConfigError(f"history is a number of versions, or 0 for all of them, not {history!r}")
         synced[HISTORY] = history
+    if local_only is not None:
+        checked_bool(local_only, "local_only")
     return SettingsChange(synced, local_only)
 
 
@@ -78,7 +86,9 @@ async def settle_policies(ctx: Context) -> None:
             )
 
 
-def _one_of(name: str, value: str, known: Sequence[str]) -> str:
-    if value not in known:
-        raise ConfigError(f"{name} is one of {', '.join(known)}, not {value!r}")
-    return value
+def _one_of(name: str, value: enum.Enum | str, known: Sequence[str]) -> str:
+    wanted = value.value if isinstance(value, FetchPolicy | Dedup) else value
+    for one in known:
+        if wanted == one:
+            return one
+    raise ConfigError(f"{name} is one of {', '.join(known)}, not {value!r}")

@@ -3,12 +3,15 @@
 import email
 import email.policy
 import operator
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
 
 import pytest
 
 from syncagent.crypto.chunk import content_digest, digest_of
 from syncagent.errors import BlobExists, ConfigError, InvalidName
-from syncagent.model import SyncStatus
+from syncagent.model import Dedup, FetchPolicy, SyncStatus
 from tests.engine.world import World, rows
 
 pytestmark = pytest.mark.anyio
@@ -143,3 +146,68 @@ async def test_versions_that_are_equal_are_not_unequal(world: World) -> None:
         assert put == got and not operator.ne(put, got)
         assert put != other and not operator.eq(put, other)
         assert put != "x"
+
+
+async def test_what_is_not_a_bool_is_not_taken_for_one(world: World) -> None:
+    text: Any = "false"
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.put("x", b"1")
+        asked: list[Callable[[], Awaitable[object]]] = [
+            lambda: notes.settings(local_only=text),
+            lambda: notes.put("y", b"1", local_only=text),
+            lambda: notes.put("x", b"2", replace=text),
+            lambda: notes.put_many([("x", b"2")], replace=text),
+            lambda: notes.set_expiry("x", None, force=text),
+            lambda: notes.get("x", keep=text),
+            lambda: notes.list(descending=text),
+        ]
+        for call in asked:
+            with pytest.raises(ConfigError, match="True or False"):
+                await call()
+        with pytest.raises(ConfigError, match="True or False"):
+            notes.open("x", keep=text)
+        async with vault.transaction() as tx:
+            with pytest.raises(ConfigError, match="True or False"):
+                tx.namespace("notes").put("x", b"2", replace=text)
+        assert (await notes.settings()).local_only is False
+        assert (await notes.get("x")).data == b"1" and not await notes.exists("y")
+
+
+async def test_limits_and_names_of_another_type_are_refused_by_name(world: World) -> None:
+    odd: Any
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.put("x", b"1")
+        await notes.add_flags("x", {"seen"})
+        for odd in (2.5, True, "3", 0):
+            for call in (notes.list, vault.changes, partial(notes.history, "x")):
+                with pytest.raises(ConfigError, match="a page has"):
+                    await call(limit=odd)
+        for odd in (None, 7, b"x"):
+            for ask in (notes.get, notes.exists, notes.stat, notes.delete, notes.get_flags, notes.pin):
+                with pytest.raises(InvalidName):
+                    await ask(odd)
+            with pytest.raises(InvalidName):
+                vault.namespace(odd)
+            with pytest.raises(InvalidName):
+                await vault.explain("notes", odd)
+        for odd in (None, 7):
+            for mark in (notes.add_flags, notes.remove_flags, notes.set_flags):
+                with pytest.raises(InvalidName):
+                    await mark("x", odd)
+        assert await notes.get_flags("x") == {"seen"}
+        for odd in ("\ud800", "", "n\0ul", "x" * 300, None):
+            with pytest.raises(ConfigError, match="device name"):
+                await vault.rename_device(vault.device_id, odd)
+
+
+async def test_settings_take_what_they_give(world: World) -> None:
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        standing = await notes.settings(fetch=FetchPolicy.PINNED, dedup=Dedup.NONE)
+        assert standing == await notes.settings(fetch=standing.fetch, dedup=standing.dedup)
+        assert standing == await notes.settings(fetch="pinned", dedup=Said("none"))
+        odd: Any = Dedup.NONE
+        with pytest.raises(ConfigError):
+            await notes.settings(fetch=odd)
