@@ -30,11 +30,13 @@ def add(db: Database, blob: int, change: ExpiryRow, device: int) -> None:
             "INSERT OR IGNORE INTO expiry VALUES (?, ?, ?, ?, ?)",
             (blob, change.hlc, device, change.at, change.forced),
         )
-        # The forced one and the first of the others.
-        at = db.scalar(
-            "SELECT max(at) FROM (SELECT at FROM expiry WHERE blob_no = ? ORDER BY hlc LIMIT 2)", (blob,)
-        )
-        set_expires_at(db, blob, None if at == NEVER else at)
+        _note(db, blob)
+
+
+def forget(db: Database, blob: int, device: int) -> None:
+    """Drop what a device has said of a blob, and note what is left."""
+    if db.changed("DELETE FROM expiry WHERE blob_no = ? AND device_no = ?", (blob, device)):
+        _note(db, blob)
 
 
 def known(db: Database, blob: int) -> list[ExpiryRow]:
@@ -57,6 +59,14 @@ def is_over(db: Database, blob: int, at: int) -> bool:
     """Whether a blob has expired by a time."""
     found = db.scalar("SELECT 1 FROM blob WHERE no = ? AND expires_at <= ?", (blob, at))
     return found is not None
+
+
+def _note(db: Database, blob: int) -> None:
+    # The forced one and the first of the others.
+    at = db.scalar(
+        "SELECT max(at) FROM (SELECT at FROM expiry WHERE blob_no = ? ORDER BY hlc LIMIT 2)", (blob,)
+    )
+    set_expires_at(db, blob, None if at == NEVER else at)
 
 
 def _counts(db: Database, blob: int, change: ExpiryRow) -> bool:

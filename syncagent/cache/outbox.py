@@ -82,11 +82,6 @@ def is_of_transaction(db: Database, version_no: int) -> bool:
     return row is not None
 
 
-def is_tagged(db: Database, version_no: int) -> bool:
-    """Whether a version has, or had, a tag."""
-    return db.one(f"SELECT 1 FROM version WHERE no = ? AND {_IS_TAGGED}", (version_no,)) is not None  # noqa: S608
-
-
 @dataclass(frozen=True, slots=True)
 class WaitingParent:
     """A version that waits and that no batch has held; `is_bound`: it has a tag, or is of a transaction."""

@@ -237,7 +237,8 @@ def _cause(db: Database, blob_no: int, head: HeadRow, queued: _Row | None) -> _C
                 return _Cause(text, _SYNC)
             return _Cause("", "")
         case SyncStatus.LOCAL_ONLY:
-            return _Cause("it is kept on this device only", "put it again without local_only to share it")
+            unblock = "`syncagent put --shared` of the same content shares it; in Python, local_only=False"
+            return _Cause("it is kept on this device only", unblock)
         case SyncStatus.REMOTE_ONLY if queued is None or queued.error is None:
             return _elsewhere(db, head, waits=queued is not None)
     if queued is not None and queued.error is not None:  # its own failure

@@ -58,7 +58,10 @@ def add_version(
         chunks: numbers of its chunks in order.
     """
     blob = blobs.blob_no(db, blobs.namespace_no(db, version.namespace), version.blob_id)
-    old = blobs.heads(db, blob)
+    all_old = blobs.heads(db, blob)
+    # A deletion that stayed here says nothing of what others have put.
+    gone = [head.no for head in all_old if seq and head.is_deleted and head.status is SyncStatus.LOCAL_ONLY]
+    old = [head for head in all_old if head.no not in gone]
     incoming = _node(version, device, seq)
     named = {incoming.id} if blobs.is_named_as_parent(db, version.id, blob) else set()
     ranked = merge.next_heads([_head_node(head) for head in old], [incoming], named)
@@ -76,7 +79,7 @@ def add_version(
         chunks=chunks,
     )
     demoted = [head.no for head in old if head.id not in head_ids]
-    if incoming.id not in head_ids and not demoted:
+    if incoming.id not in head_ids and not demoted and not gone:
         return Added(number, blob, is_head=False, is_conflict=False)
     numbers = {head.id: head.no for head in old} | {incoming.id: number}
     is_conflict = _is_conflict(db, [(numbers[node.id], node) for node in ranked], version, number)
@@ -88,8 +91,10 @@ def add_version(
         winner_no=winner_no,
         winner=winner,
         conflict=is_conflict,
-        demoted=demoted,
+        demoted=demoted + gone,
     )
+    for head_no in gone:
+        blobs.delete_version(db, head_no)
     if version.namespace == SETTINGS:
         follow(db, winner)
     before = max(map(_head_node, old), key=merge.rank, default=None)
@@ -99,7 +104,7 @@ def add_version(
         is_head=incoming.id in head_ids,
         is_conflict=is_conflict,
         was_live=before is not None and not before.deleted,
-        was_local=is_local_only(old),
+        was_local=is_local_only(all_old),
         winner=winner,
         has_new_winner=before is None or before.id != ranked[0].id,
     )

@@ -4,13 +4,18 @@ Others hear nothing of what stays here: not of what it was before, as far as tha
 is said of it (`marks.py`).
 """
 
+from collections.abc import Sequence
+
+import msgspec
+
 from syncagent.cache import blobs, outbox
 from syncagent.cache.db import Database
 from syncagent.cache.status import Event
-from syncagent.engine import marks
+from syncagent.engine import history, marks
 from syncagent.engine.heads import fold_pair
 from syncagent.engine.marks import Marked
 from syncagent.errors import ConfigError
+from syncagent.model import GroupId, Version
 
 
 def keep_here(db: Database, version_no: int, blob: Marked) -> None:
@@ -43,6 +48,36 @@ def keep_winner(db: Database, version_no: int, blob: Marked) -> None:
     blobs.move_status(db, version_no, Event.KEPT_LOCAL)
     outbox.forget(db, version_no)
     marks.withhold(db, blob)
+
+
+def share_winner(
+    db: Database, version_no: int, blob: Marked, *, priority: int, group: GroupId | None
+) -> Version:
+    """Send a version that stayed here, as part of a transaction if it is one's; as it is now."""
+    version = blobs.load_version(db, version_no)
+    if group is not None:
+        version = msgspec.structs.replace(version, group=group)
+        blobs.replace_version(db, version_no, version)
+    blobs.move_status(db, version_no, Event.SHARED)
+    outbox.enqueue_version(db, version_no, priority=priority, group=group)
+    marks.share(db, blob, group=group)
+    return version
+
+
+def replace_local(db: Database, older: Sequence[int], newer_no: int, blob: Marked) -> None:
+    """Drop versions that stayed here in favour of the one that replaces them: others must not hear of them.
+
+    Raises:
+        ConfigError: one of them has a tag.
+    """
+    if older and not history.tags(db, blob.no).keys().isdisjoint(older):
+        raise ConfigError(
+            f"the version of {blob.namespace}/{blob.blob_id!r} that stays on this device has a tag",
+            safe="it is kept, and nothing was stored",
+            todo="take the tag off; or share the blob: put the same content with local_only=False",
+        )
+    for number in older:
+        fold_pair(db, number, newer_no)
 
 
 def _fold_away(db: Database, version_no: int, blob: Marked) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from syncagent.cache import blobs, chunks, downloads, meta, outbox, settings, there
+from syncagent.cache import blobs, chunks, downloads, expiries, meta, outbox, settings, there
 from syncagent.cache.blobs import BlobRow, HeadRow
 from syncagent.cache.chunks import ChunkSource
 from syncagent.cache.db import Database
@@ -18,7 +18,7 @@ from syncagent.cache.status import Event, after
 from syncagent.crypto.chunk import content_digest
 from syncagent.crypto.keys import VAULT_SCOPE, VaultKeys
 from syncagent.engine import keeping, marks
-from syncagent.engine.heads import add_version, fold_pair, is_local_only
+from syncagent.engine.heads import add_version, is_local_only
 from syncagent.engine.marks import Marked
 from syncagent.engine.stamps import next_hlc
 from syncagent.engine.storing import NewContent, random_scope, store_content
@@ -178,8 +178,11 @@ def record_put(
                 downloads.settle(db, [row.winner_no])
                 if not was_here and there.is_lost(db, row.winner_no):
                     outbox.publish_again(db, row.winner_no)  # they had it all, and it is here alone now
-            if stays_local is not was_local:
-                _move(db, row, put, stays_local)
+            if stays_local and not was_local:
+                keeping.keep_winner(db, row.winner_no, Marked(row.no, put.namespace, put.blob_id))
+            elif was_local and not stays_local:
+                blob = Marked(row.no, put.namespace, put.blob_id)
+                winner = keeping.share_winner(db, row.winner_no, blob, priority=put.priority, group=group)
             if put.expires_at is not None:
                 blob = marks.marked(db, row.no, put.namespace, put.blob_id)
                 marks.set_expiry(db, blob, put.expires_at, now_ms=now_ms, group=group)
@@ -281,6 +284,8 @@ def record_delete(
     version = add_local(db, version, [], heads, status=status)
     # A blob made anew begins without them.
     marks.clear_flags(db, Marked(row.no, namespace, blob_id, stays_local), group=group)
+    if stays_local:  # nor does one that another device makes
+        expiries.forget(db, row.no, blobs.device_no(db, meta.device_id(db)))
     return version
 
 
@@ -297,12 +302,6 @@ def add_local(
     # Read here and not kept: another process may have given this device a new id.
     device = meta.device_id(db)
     check_new(version)
-    if any(head.status is SyncStatus.LOCAL_ONLY and outbox.is_tagged(db, head.no) for head in replaced):
-        raise ConfigError(
-            f"the version of {version.namespace}/{version.blob_id!r} that stays on this device has a tag",
-            safe="it is kept, and nothing was stored",
-            todo="share the blob first: put it with local_only=False",
-        )
     added = add_version(db, version, device=device, seq=0, status=status, chunks=numbers)
     is_bare = status is not SyncStatus.PENDING_UPLOAD
     if status is not SyncStatus.LOCAL_ONLY:
@@ -311,10 +310,8 @@ def add_local(
         )
     if status is SyncStatus.PENDING_DOWNLOAD:
         downloads.enqueue(db, [added.version_no])
-    for head in replaced:
-        if head.status is SyncStatus.LOCAL_ONLY:  # never published: others must not be told its id
-            fold_pair(db, head.no, added.version_no)
     blob = Marked(added.blob_no, version.namespace, version.blob_id)
+    keeping.replace_local(db, [head.no for head in replaced if _is_local(head)], added.version_no, blob)
     if status is SyncStatus.LOCAL_ONLY:
         keeping.keep_here(db, added.version_no, blob)
     elif added.was_local:
@@ -334,18 +331,6 @@ def disputed(
             todo="read it again and decide; `put --replace` stores a new version",
         )
     return chosen
-
-
-def _move(db: Database, row: BlobRow, put: Put, stays_local: bool) -> None:
-    """Keep a blob here that waits to be sent, or share one that stayed here."""
-    assert row.winner_no is not None
-    blob = Marked(row.no, put.namespace, put.blob_id, stays_local)
-    if stays_local:
-        keeping.keep_winner(db, row.winner_no, blob)
-    else:
-        blobs.move_status(db, row.winner_no, Event.SHARED)
-        outbox.enqueue_version(db, row.winner_no, priority=put.priority)
-        marks.share(db, blob)
 
 
 def _stays_local(db: Database, put: Put, row: BlobRow | None, heads: Sequence[HeadRow]) -> bool:

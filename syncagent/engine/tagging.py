@@ -4,7 +4,6 @@ from syncagent.cache import blobs, meta, outbox
 from syncagent.cache.db import Database
 from syncagent.engine import history
 from syncagent.engine.apply import merge_register
-from syncagent.engine.heads import is_local_only
 from syncagent.engine.history import Name
 from syncagent.engine.stamps import next_register_hlc
 from syncagent.errors import ConfigError, InvalidName
@@ -12,6 +11,7 @@ from syncagent.journal.batch import encode_change
 from syncagent.journal.changes import MAX_TAG_NAME_BYTES, TagChange
 from syncagent.journal.checks import check_label
 from syncagent.journal.merge import Register
+from syncagent.model import SyncStatus
 
 
 def check_tag(name: str) -> str:
@@ -33,13 +33,15 @@ def record_tag(db: Database, name: Name, version: str, tag: str, *, is_on: bool,
     row = history.find_known(db, name)
     if (tag in history.tags(db, row.no).get(number, ())) is is_on:
         return
-    if is_local_only(blobs.heads(db, row.no)):
+    stays_local = blobs.status_of(db, number) is SyncStatus.LOCAL_ONLY
+    if stays_local and is_on:
         raise ConfigError(
-            "a blob that stays on this device keeps no old versions, so none can be tagged",
+            "a version that stays on this device is gone once it is replaced, so it takes no tag",
             todo="put it again with local_only=False",
         )
     version_id = blobs.version_id(db, number)
     key = version_id + tag.encode()
     change = TagChange(version_id, tag, is_on, next_register_hlc(db, "tag", key, now_ms))
     merge_register(db, "tag", key, Register(change, meta.device_id(db)))
-    outbox.enqueue_change(db, encode_change(change))
+    if not stays_local:  # else others hear of it with the version
+        outbox.enqueue_change(db, encode_change(change))

@@ -7,6 +7,7 @@ import pytest
 
 import syncagent
 from syncagent.errors import ConfigError
+from syncagent.journal.changes import VersionChange
 from syncagent.vault import Vault
 from tests.engine.world import Fails, World, batches, change, rows, statuses
 
@@ -326,3 +327,159 @@ async def test_a_backup_of_before_a_blob_was_shared_learns_that_it_was(world: Wo
         await vault.namespace("notes").remove_flags("x", {"draft"})
     assert await is_told_alike(world, "backup", "b")
     assert await said(world, "b") == (frozenset(), None, b"2")
+
+
+# Sharing it again, and tags on it --------------------------------------------------------------------
+
+
+async def test_what_stays_here_is_shared_though_others_have_deleted_the_blob(world: World) -> None:
+    await made_local_over_what_others_know(world)
+    async with world.open("b") as vault:
+        await vault.namespace("notes").delete("x")
+        await vault.sync()
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await vault.sync()
+        assert await statuses(vault) == {"x": "LOCAL_ONLY"}
+        why = await vault.explain("notes", "x")
+        assert "local_only=False" in why.unblock and "--shared" in why.unblock
+        await notes.put("x", b"mine", local_only=False)
+        assert await statuses(vault) == {"x": "PENDING_UPLOAD"}
+    assert await is_told_alike(world, "a", "b")
+    assert (await said(world, "b"))[2] == b"mine"
+
+
+async def test_a_version_that_stays_here_takes_no_tag_though_others_have_put_too(world: World) -> None:
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        mine = await notes.put("x", b"mine", local_only=True)
+        world.clock.now -= 10
+        await world.put_and_sync("b", x=b"theirs")
+        await vault.sync()
+        with pytest.raises(ConfigError):
+            await notes.tag("x", mine, "t")
+        theirs = next(one for one in (await notes.conflicts())[0].versions if one.id != str(mine))
+        await notes.tag("x", theirs, "t")
+        await notes.resolve("x", b"both")
+        assert await statuses(vault) == {"x": "LOCAL_ONLY"}
+
+
+async def test_a_tagged_version_that_stays_here_is_replaced_once_its_tag_is_off(world: World) -> None:
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        mine = await notes.put("x", b"mine")
+        await notes.tag("x", mine, "t")
+        await notes.put("x", b"mine", local_only=True)
+    world.clock.now -= 10
+    await world.put_and_sync("b", x=b"theirs")
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await vault.sync()
+        with pytest.raises(ConfigError) as refused:
+            await notes.resolve("x", b"both")
+        assert "tag off" in refused.value.todo
+        await notes.untag("x", mine, "t")
+        await notes.resolve("x", b"both")
+        await vault.sync()
+        assert "TagChange" not in [type(change).__name__ for change in await published(world, vault)]
+        await notes.put("x", b"both", local_only=False)
+    assert await is_told_alike(world, "a", "b")
+
+
+async def test_a_tag_taken_off_what_stays_here_is_off_when_it_is_shared(world: World) -> None:
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        mine = await notes.put("x", b"mine")
+        for tag in ("t", "u"):
+            await notes.tag("x", mine, tag)
+        await notes.put("x", b"mine", local_only=True)
+        await notes.untag("x", mine, "t")
+        await notes.put("x", b"mine", local_only=False)
+    await exchange(world, "a", "b")
+    async with world.open("b") as vault:
+        assert [one.tags for one in await vault.namespace("notes").history("x")] == [("u",)]
+
+
+# Deletions that stay here, and transactions ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("theirs", ["put", "deleted"])
+async def test_a_deletion_that_stayed_here_is_of_no_account_once_others_put_a_blob_of_its_name(
+    world: World, theirs: str
+) -> None:
+    async with world.open("b") as vault:
+        await vault.namespace("notes").put("x", b"theirs")
+        if theirs == "deleted":
+            await vault.namespace("notes").delete("x")
+    world.clock.now += 10
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.put("x", b"mine", local_only=True, expires_at=at(world, 5))
+        await notes.delete("x")
+    await world.sync("b")
+    world.clock.now += 10
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await vault.sync()
+        assert await rows(vault, "SELECT status, deleted FROM version WHERE status IS NOT NULL") == [
+            (1, theirs == "deleted")
+        ]
+        if theirs == "put":
+            assert await statuses(vault) == {"x": "SYNCED"}
+            assert (await vault.explain("notes", "x")).status is syncagent.SyncStatus.SYNCED
+            await notes.add_flags("x", {"seen"})
+            await notes.evict("x")
+        else:
+            await notes.put("x", b"anew")
+            await notes.add_flags("x", {"seen"})
+    assert await is_told_alike(world, "a", "b")
+    assert (await said(world, "b"))[:2] == ({"seen"}, None)
+
+
+async def test_a_blob_shared_in_a_transaction_goes_out_with_it(world: World) -> None:
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        mine = await notes.put("x", b"mine", local_only=True)
+        await notes.add_flags("x", {"draft"})
+        async with vault.transaction() as tx:
+            tx.namespace("notes").put("x", b"mine", local_only=False)
+        async with vault.transaction() as tx:
+            tx.namespace("notes").put("y", b"y")
+        found_groups = await rows(vault, "SELECT hex(group_id), count(*) FROM upload GROUP BY group_id")
+        groups = {str(group): int(str(count)) for group, count in found_groups}
+        assert sorted(groups.values()) == [1, 2] and "" not in groups
+        await vault.sync()
+        found = [one for one in await published(world, vault) if isinstance(one, VersionChange)]
+        assert {one.version.blob_id: one.version.group for one in found}.keys() == {"x", "y"}
+        assert all((one.version.group or b"").hex().upper() in groups for one in found)
+        assert [str(one.version) for one in found if one.version.blob_id == "x"] == [str(mine)]
+    assert await is_told_alike(world, "a", "b")
+
+
+@pytest.mark.parametrize("wins", [True, False])
+@pytest.mark.parametrize("shares", [True, None])
+async def test_a_put_over_a_conflict_tells_nothing_of_the_side_that_stays_here(
+    world: World, wins: bool, shares: bool | None
+) -> None:
+    await world.put_and_sync("a", x=b"0")
+    await world.sync("b")
+    world.clock.now += 10
+    await world.put_and_sync("b", x=b"theirs")
+    world.clock.now += 10 if wins else -10
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        mine = await notes.put("x", b"mine", replace=True, local_only=True)
+        await vault.sync()
+        assert len(await notes.conflicts()) == 1
+        packs = world.names("packs/")
+        await notes.put("x", b"new", replace=True, local_only=False if shares else None)
+        await vault.sync()
+        versions = [one.version for one in await published(world, vault) if isinstance(one, VersionChange)]
+        assert mine.id not in [one.id for one in versions]
+        assert mine.id not in [parent.version for one in versions for parent in one.parents]
+        assert not set(mine.content) & {chunk for one in versions for chunk in one.content}
+        assert len(world.names("packs/")) - len(packs) == (1 if shares or not wins else 0)
+    await exchange(world, "a", "b")
+    async with world.open("b") as vault:
+        assert (await vault.namespace("notes").get("x")).data == (b"new" if shares or not wins else b"theirs")
+        assert await vault.namespace("notes").conflicts() == []
