@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -206,6 +207,48 @@ async def test_numbers_that_cannot_be_noted_are_noted_later() -> None:
                 await anyio.lowlevel.checkpoint()
         tasks.cancel_scope.cancel()
     assert noted == [{"alice": 10}, {"alice": 10, "bob": 10}, {}]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_objects_are_counted_while_nothing_is_written() -> None:
+    """Counting removes the temporary files of the user's vaults: none may belong to an upload."""
+    writing = 0
+    counts: list[int] = []
+    goes_on = anyio.Event()
+
+    async def count(user: str) -> int:
+        counts.append(writing)
+        await anyio.wait_all_tasks_blocked()
+        assert writing == 0, "a write has begun beside the count"
+        return 0
+
+    async def write(*, fails: bool = False, waits: bool = False) -> None:
+        nonlocal writing
+        async with usage.writing("alice", 10, quota_bytes=None, vault="default"):
+            writing += 1
+            try:
+                if waits:
+                    await goes_on.wait()
+                if fails:  # nobody knows what it has stored
+                    raise ZeroDivisionError
+            finally:
+                writing -= 1
+
+    usage = Usage(count)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(write, waits=True))
+        tasks.start_soon(partial(write, waits=True))
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(ZeroDivisionError):
+            await write(fails=True)
+        await write()
+        assert counts == [0], "two are under way, and the number is to be counted anew"
+        goes_on.set()
+        await anyio.wait_all_tasks_blocked()
+        for _ in range(3):
+            tasks.start_soon(write)
+    assert counts == [0, 0]
 
 
 def test_whatever_happens_at_once_the_sum_is_right(tmp_path: Path) -> None:
