@@ -65,12 +65,14 @@ class Broadcast:
             listener.put(event)
 
     async def emit_after(self, event: Event) -> None:
-        """Tell an event after those of the blobs that came before it."""
-        if self._listeners:
-            with contextlib.suppress(SyncAgentError):  # a listener finds out by itself
-                committed = await self._cache.read(news.last_no)  # by other processes too
-                self._cache.stamp = max(self._cache.stamp, committed)
-                await self.catch_up()
+        """Tell an event after those of the blobs that came before it; at once, if it is cancelled."""
+        try:
+            if self._listeners:
+                with contextlib.suppress(SyncAgentError):  # a listener finds out by itself
+                    committed = await self._cache.read(news.last_no)  # by other processes too
+                    self._cache.stamp = max(self._cache.stamp, committed)
+                    await self.catch_up()
+        finally:
             self.emit(event)
 
     @property
@@ -97,11 +99,13 @@ class Broadcast:
 
     async def aclose(self) -> None:
         """Tell the last, and let every listener come to its end."""
-        if self._listeners:
-            with contextlib.suppress(SyncAgentError):
-                await self.catch_up()
-        self.is_closed = True
-        self._wake()
+        try:
+            if self._listeners:
+                with contextlib.suppress(SyncAgentError):
+                    await self.catch_up()
+        finally:
+            self.is_closed = True
+            self._wake()
 
     def _note_commit(self) -> None:
         if self._listeners and self.is_behind:
@@ -113,7 +117,7 @@ class Broadcast:
 
 
 class Listener(AsyncIterator[Event]):
-    """Gives events one by one; for one task at a time. Made by `Broadcast.listen`."""
+    """Gives events one by one; tasks that share it get a part each. Made by `Broadcast.listen`."""
 
     def __init__(
         self, broadcast: Broadcast, queue: int, *, since: int, only: Collection[type[Event]] | None = None
@@ -131,7 +135,8 @@ class Listener(AsyncIterator[Event]):
         """The next event. Cancelled, it has taken none."""
         await anyio.lowlevel.checkpoint()  # a listener that always finds one must not hold up the loop
         while True:
-            self._woken = anyio.Event()
+            if self._woken.is_set():  # else another task waits for it
+                self._woken = anyio.Event()
             if self._broadcast.is_behind and not self._broadcast.is_closed:
                 await self._broadcast.catch_up()
             if self._missed:

@@ -205,22 +205,29 @@ class Engine:
                         await self._become_new_device(exc, tally)
                         # What our other self has published must be known before anything is published again.
                         await self._run(tally, listener, namespace, True, does_send, does_fetch)
+                    if await sweep_leftovers(self._ctx):
+                        await give_up_expired(self._ctx, await self.remote())
                 except VaultInUse:
                     raise
                 except SyncAgentError as exc:
                     await self._note_failure(exc, tally)
                     raise
-                told = await self._note_success(tally)
-                if await sweep_leftovers(self._ctx):
-                    await give_up_expired(self._ctx, await self.remote())
+                # Alarms that are noted as told are told: from here nothing cuts off the way to the caller.
+                with anyio.CancelScope(shield=True):
+                    told = await self._note_success(tally)
+                    report = self._report(tally, told, time.monotonic() - started)
+                    await self.herald.finish(report)
             except SyncAgentError as exc:
                 await self.herald.fail(exc)
                 raise
             except BaseException:
                 self.herald.interrupt()
                 raise
+        return report
+
+    def _report(self, tally: Tally, told: tuple[Alarm, ...], duration_s: float) -> SyncReport:
         arrivals, more = self._arrivals.take()
-        report = SyncReport(
+        return SyncReport(
             sent=tally.sent,
             fetched=tally.fetched,
             failed=len(tally.failures),
@@ -229,12 +236,10 @@ class Engine:
             conflicts=tally.conflicts,
             alarms=told,
             failures=tuple(tally.failures.values()),
-            duration_s=time.monotonic() - started,
+            duration_s=duration_s,
             arrivals=arrivals,
             more_arrivals=more,
         )
-        await self.herald.finish(report)
-        return report
 
     async def _hold_lock(self, held: contextlib.ExitStack) -> None:
         try:

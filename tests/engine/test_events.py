@@ -7,6 +7,7 @@ from functools import partial
 import anyio
 import pytest
 
+from syncagent.cache import alarms
 from syncagent.engine.report import NOTIFY_EVERY_S, Meter
 from syncagent.errors import ConfigError, Unauthorized, Unreachable
 from syncagent.events import (
@@ -24,7 +25,8 @@ from syncagent.events import (
     SyncFinished,
     SyncStarted,
 )
-from syncagent.reports import Progress, SyncState
+from syncagent.reports import Alarm, Progress, SyncState
+from tests.engine.stepping import Steps
 from tests.engine.world import END, Fails, GateRemote, World, change, heard
 
 pytestmark = pytest.mark.anyio
@@ -334,3 +336,64 @@ async def test_only_the_newest_progress_waits(world: World) -> None:
         vault.parts()[1].events.emit(SyncStarted())
         found = [await anext(events), await anext(events)]
     assert found == [Progress("send", 4, 5, 1, 1), SyncStarted()]
+
+
+async def test_a_sync_cancelled_anywhere_swallows_no_alarm_and_tells_its_end(world: World) -> None:
+    alarm = Alarm("Tampered", "something", "all is safe", "look at it")
+    at, told_at_once = 0, 0
+    async with world.open("a") as vault:
+        ctx, _ = vault.parts()
+        await vault.sync()
+        events = vault.events(only=(SyncStarted, SyncFinished, AttentionNeeded))
+        while True:
+            at += 1
+            world.clock.now += 90_000  # the daily upkeep too
+            await ctx.cache.write(partial(alarms.keep, found=[alarm]))
+            report = None
+            with anyio.CancelScope() as scope:
+                steps = Steps(at, scope)
+                report = await steps.run(vault.sync())
+            told = await heard(vault, events)
+            assert kinds(told)[:2] in ([], ["SyncStarted", "SyncFinished"])
+            if report is None:
+                report = await vault.sync()
+                told = [*told, *await heard(vault, events)]
+            elif steps.taken >= at:
+                told_at_once += 1
+            assert report.alarms == (alarm,)
+            await vault.sync()  # without the alarm: the next one is new
+            await heard(vault, events)
+            if steps.taken < at:
+                break
+    assert told_at_once, "the end was cut off too"
+
+
+async def test_listeners_come_to_their_end_also_where_closing_is_cut_off(world: World) -> None:
+    async with world.open("a") as vault:
+        _, engine = vault.parts()
+        events = vault.events()
+        await vault.namespace("notes").put("x", b"one")
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await engine.events.aclose()
+        with anyio.fail_after(30):
+            async for _ in events:
+                pass
+
+
+async def test_tasks_that_share_a_listener_get_a_part_each_and_all_end(world: World) -> None:
+    found: list[Event] = []
+
+    async def hear() -> None:
+        async for event in events:
+            found.append(event)
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group, world.open("a") as vault:
+            events = vault.events()
+            for _ in range(3):
+                group.start_soon(hear)
+            await anyio.wait_all_tasks_blocked()
+            for number in range(6):
+                await vault.namespace("notes").put(str(number), b"one")
+    assert sorted(ids(found)) == list("012345")
