@@ -2,82 +2,21 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import pytest
 
 import syncagent
 from syncagent import names
 from syncagent.cache import meta
-from syncagent.crypto.chunk import content_digest
 from syncagent.crypto.keys import RootSecret, VaultKeys
-from syncagent.crypto.sealed import seal_object
-from syncagent.journal.batch import encode_batch
-from syncagent.journal.chain import chain_next, chain_start
-from syncagent.journal.changes import Batch, Change, VersionChange
-from syncagent.model import Codec, DeviceId, PackedChunk, PackRecord, Parent, VaultId, Version
+from syncagent.journal.changes import VersionChange
+from syncagent.model import Codec, DeviceId, PackedChunk, PackRecord, Parent
 from syncagent.remote import open_remote
+from tests.faulty import FaultyDevice
 
 PASSPHRASE = "a passphrase of the tests"
 pytestmark = pytest.mark.anyio
-
-
-class FaultyDevice:
-    """Publishes whatever it is told, sealed and chained as it should be."""
-
-    def __init__(self, url: str, vault: VaultId, keys: VaultKeys) -> None:
-        self.id = DeviceId(os.urandom(16))
-        self._url = url
-        self._keys = keys
-        self._seq = 0
-        self._chain = chain_start(vault, self.id)
-
-    @classmethod
-    async def of(cls, home: Path, url: str) -> "FaultyDevice":
-        async with syncagent.open_vault(home, passphrase=PASSPHRASE) as vault:
-            ctx, _ = vault.parts()
-            root = await ctx.cache.read(lambda db: meta.get_bytes(db, meta.ROOT))
-            return cls(url, ctx.vault, VaultKeys(RootSecret(root)))
-
-    def scope(self, namespace: str) -> bytes:
-        return self._keys.namespace_scope(namespace)
-
-    def chunk_id(self, namespace: str, content: bytes) -> bytes:
-        return self._keys.chunk_id(self.scope(namespace), hashlib.sha256(content).digest())
-
-    async def publish(self, *changes: Change, packs: Sequence[PackRecord] = ()) -> None:
-        self._seq += 1
-        name = names.batch_object(self.id, self._seq)
-        sealed = seal_object(
-            self._keys, name, encode_batch(Batch(1 << 40, self._chain, {}, tuple(packs), changes))
-        )
-        self._chain = chain_next(self._chain, hashlib.sha256(sealed).digest())
-        remote = await open_remote(self._url)
-        if self._seq == 1:
-            device = names.device_object(self.id)
-            await remote.put(device, seal_object(self._keys, device, msgspec.msgpack.encode([1, 0])))
-        await remote.put(name, sealed)
-        await remote.aclose()
-
-
-def version(device: FaultyDevice, blob_id: str, **fields: object) -> Version:
-    plain = Version(
-        id=os.urandom(16),
-        hlc=1 << 40,
-        namespace="notes",
-        blob_id=blob_id,
-        parents=(),
-        deleted=False,
-        size=0,
-        created_at=0,
-        metadata={},
-        scope=device.scope("notes"),
-        content=(),
-        content_digest=content_digest(()),
-    )
-    return msgspec.structs.replace(plain, **fields)
 
 
 @pytest.fixture
@@ -90,7 +29,11 @@ async def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def faulty(home: Path) -> FaultyDevice:
-    return await FaultyDevice.of(home, f"file://{home.parent}/remote")
+    async with syncagent.open_vault(home, passphrase=PASSPHRASE) as vault:
+        ctx, _ = vault.parts()
+        root = await ctx.cache.read(lambda db: meta.get_bytes(db, meta.ROOT))
+    remote = await open_remote(f"file://{home.parent}/remote")
+    return FaultyDevice(remote, ctx.vault, VaultKeys(RootSecret(root)))
 
 
 async def _letter_arrives(home: Path) -> None:
@@ -109,8 +52,8 @@ async def test_versions_that_name_each_other_in_a_circle_stay_visible(
 ) -> None:
     one, two = os.urandom(16), os.urandom(16)
     await faulty.publish(
-        VersionChange(version(faulty, "x", id=one, parents=(Parent(two, faulty.id, 0),))),
-        VersionChange(version(faulty, "x", id=two, parents=(Parent(one, faulty.id, 0),))),
+        VersionChange(faulty.version("x", id=one, parents=(Parent(two, faulty.id, 0),))),
+        VersionChange(faulty.version("x", id=two, parents=(Parent(one, faulty.id, 0),))),
     )
     await _letter_arrives(home)
     async with syncagent.open_vault(home, passphrase=PASSPHRASE) as vault:
@@ -118,7 +61,7 @@ async def test_versions_that_name_each_other_in_a_circle_stay_visible(
 
 
 async def test_a_time_beyond_every_calendar_hides_no_other_blob(home: Path, faulty: FaultyDevice) -> None:
-    await faulty.publish(VersionChange(version(faulty, "x", created_at=(1 << 62) - 1)))
+    await faulty.publish(VersionChange(faulty.version("x", created_at=(1 << 62) - 1)))
     await _letter_arrives(home)
     async with syncagent.open_vault(home, passphrase=PASSPHRASE) as vault:
         notes = vault.namespace("notes")
@@ -130,8 +73,7 @@ async def test_a_wrong_scope_for_a_chunk_does_not_spoil_a_put_of_it(home: Path, 
     content = b"the only letter"
     await faulty.publish(
         VersionChange(
-            version(
-                faulty,
+            faulty.version(
                 "x",
                 size=3,
                 scope=b"z" * 16,
@@ -147,8 +89,8 @@ async def test_a_wrong_scope_for_a_chunk_does_not_spoil_a_put_of_it(home: Path, 
 
 async def test_a_version_supersedes_only_versions_of_its_own_blob(home: Path, faulty: FaultyDevice) -> None:
     one = os.urandom(16)
-    await faulty.publish(VersionChange(version(faulty, "y", parents=(Parent(one, faulty.id, 0),))))
-    await faulty.publish(VersionChange(version(faulty, "x", id=one)))
+    await faulty.publish(VersionChange(faulty.version("y", parents=(Parent(one, faulty.id, 0),))))
+    await faulty.publish(VersionChange(faulty.version("x", id=one)))
     await _letter_arrives(home)
     async with syncagent.open_vault(home, passphrase=PASSPHRASE) as vault:
         page = await vault.namespace("notes").list()
@@ -168,7 +110,7 @@ async def test_a_pack_of_an_unknown_kind_stops_only_what_is_in_it(home: Path, fa
     remote = await open_remote(f"file://{home.parent}/remote")
     await remote.put(names.pack_object(pack.id), data)
     await remote.aclose()
-    held = version(faulty, "x", size=15, content=(pack.chunks[0].id,), content_digest=bytes(32))
+    held = faulty.version("x", size=15, content=(pack.chunks[0].id,), content_digest=bytes(32))
     await faulty.publish(VersionChange(held), packs=[pack])
     await _letter_arrives(home)
 

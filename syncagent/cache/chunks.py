@@ -5,6 +5,7 @@ at the remote, in several of them at once. `ChunkSource` reads whichever place
 gives the right bytes; what it returns has always been verified by the chunk id.
 """
 
+import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,8 @@ from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import TypeVar
+
+import msgspec
 
 from syncagent.cache.db import Database
 from syncagent.cache.packfiles import read_pack_file
@@ -23,6 +26,7 @@ from syncagent.errors import CacheDamaged, OpenError, SourceChanged, SyncAgentEr
 from syncagent.model import PACK_HEADER, ChunkId, Codec, PackedChunk, PackId, PackRecord, Scope
 
 T = TypeVar("T")
+_encoder = msgspec.msgpack.Encoder()
 
 SQL_VARIABLES = 500
 """Ids in one statement: well under SQLite's limit, and the statement cache sees few shapes."""
@@ -208,8 +212,13 @@ def record_pack(
     seen_at_ms: int = 0,
     batch_seq: int | None = None,
 ) -> int:
-    """Remember a pack and its chunks, or what is newly known of one; its number."""
-    known = db.one("SELECT no FROM pack WHERE id = ?", (record.id,))
+    """Remember a pack and its chunks, or what is newly known of one; its number.
+
+    Records of one pack that differ stand side by side, as if they were of two: which of them is right shows
+    when the pack is opened, and until then none may take the place of another.
+    """
+    sha256 = hashlib.sha256(_encoder.encode(record)).digest()
+    known = db.one("SELECT no FROM pack WHERE id = ? AND record_sha256 = ?", (record.id, sha256))
     if known is not None:
         db.execute(
             "UPDATE pack SET is_remote = max(is_remote, ?), has_file = max(has_file, ?),"
@@ -221,11 +230,12 @@ def record_pack(
             db.execute("UPDATE pack_chunk SET is_damaged = 0 WHERE pack_no = ? AND is_damaged", (known[0],))
         return int(known[0])
     number = db.execute(
-        "INSERT INTO pack (id, size, epoch, salt, is_remote, has_file, put_at, seen_at, batch_seq)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO pack"
+        " (id, record_sha256, size, epoch, salt, is_remote, has_file, put_at, seen_at, batch_seq)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            *(record.id, record.size, record.epoch, record.salt, is_remote, has_file),
-            *(put_at_ms, seen_at_ms, batch_seq),
+            *(record.id, sha256, record.size, record.epoch, record.salt),
+            *(is_remote, has_file, put_at_ms, seen_at_ms, batch_seq),
         ),
     )
     ids = [ChunkId(chunk.id) for chunk in record.chunks]
@@ -363,7 +373,7 @@ class ChunkSource:
     def _from_pack(self, place: PackPlace) -> bytes:
         record = place.record
         opener = self._openers.get(record.id)
-        if opener is None:
+        if opener is None or opener.record != record:
             opener = self._openers[record.id] = PackOpener(self._keys, record)
             if len(self._openers) > _OPENERS:
                 self._openers.popitem(last=False)

@@ -1,6 +1,6 @@
 """What is wanted on this device and not here yet."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from syncagent.cache.chunks import IS_HERE, SQL_VARIABLES, batched
@@ -125,6 +125,24 @@ def scopes(db: Database, chunks: Sequence[int]) -> dict[int, bytes]:
         marks = ",".join("?" * len(part))
         found.update(db.all(f"SELECT no, scope FROM chunk WHERE no IN ({marks})", part))  # noqa: S608 - marks
     return found
+
+
+def naming(db: Database, chunks: Sequence[int]) -> dict[int, list[int]]:
+    """By chunk, the versions that name it."""
+    found: dict[int, list[int]] = {}
+    for part in batched(chunks, SQL_VARIABLES):
+        marks = ",".join("?" * len(part))
+        for chunk, version in db.all(
+            f"SELECT chunk_no, version_no FROM version_chunk WHERE chunk_no IN ({marks})",  # noqa: S608 - marks
+            part,
+        ):
+            found.setdefault(chunk, []).append(version)
+    return found
+
+
+def set_scopes(db: Database, proven: Mapping[int, bytes]) -> None:
+    """Note by chunk the scope in which its content has verified."""
+    db.many("UPDATE chunk SET scope = ? WHERE no = ?", [(scope, chunk) for chunk, scope in proven.items()])
 
 
 def packs_of_missing(db: Database, version: int) -> list[int]:

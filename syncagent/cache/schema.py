@@ -120,9 +120,10 @@ CREATE TABLE version_chunk (
     PRIMARY KEY (version_no, position)
 ) WITHOUT ROWID;
 CREATE INDEX version_chunk_chunk ON version_chunk (chunk_no);
-CREATE TABLE pack (
+CREATE TABLE pack (                            -- as one device or more have recorded it
     no INTEGER PRIMARY KEY,
-    id BLOB NOT NULL UNIQUE,
+    id BLOB NOT NULL,
+    record_sha256 BLOB NOT NULL,               -- faulty devices may record another's pack wrongly
     size INTEGER NOT NULL,
     epoch INTEGER NOT NULL,
     salt BLOB NOT NULL,
@@ -132,7 +133,8 @@ CREATE TABLE pack (
     -- Unix ms at which somebody last knew it to be at the remote; 0: it was asked for and not given since;
     -- -1: what was given did not verify.
     seen_at INTEGER NOT NULL DEFAULT 0,
-    batch_seq INTEGER                          -- our batch that announces it; 0: another device's
+    batch_seq INTEGER,                         -- our batch that announces it; 0: another device's
+    UNIQUE (id, record_sha256)
 );
 CREATE INDEX pack_unannounced ON pack (no) WHERE batch_seq IS NULL;
 CREATE TABLE pack_chunk (

@@ -23,13 +23,12 @@ from syncagent.cache import chunks, downloads, stalled, there
 from syncagent.cache.chunks import SQL_VARIABLES, batched
 from syncagent.cache.db import Database
 from syncagent.cache.downloads import MissingChunk, RemotePlace, StoredChunk
-from syncagent.cache.packfiles import PackFiles, pack_path, store_pack_file
-from syncagent.crypto.chunk import verify_chunk
-from syncagent.crypto.pack import ChunkCompressor, PackCutter, PackOpener, check_pack
+from syncagent.cache.packfiles import pack_path
 from syncagent.engine.apply import alarm
 from syncagent.engine.backoff import blob_delay_s
 from syncagent.engine.context import Context
 from syncagent.engine.gate import TransferGate
+from syncagent.engine.opening import Opened, Scopes, claimed_scopes, open_pack
 from syncagent.engine.plan import PART_SHARE, ByteRange, FetchPlan, PackFetch, plan_fetch
 from syncagent.engine.report import Meter, Tally
 from syncagent.engine.tasks import run_together
@@ -44,7 +43,7 @@ from syncagent.errors import (
     TransientRemoteError,
     Withheld,
 )
-from syncagent.model import MAX_RETRIES, ChunkId, PackId, PackRecord
+from syncagent.model import MAX_RETRIES, PackRecord
 from syncagent.remote.base import Remote
 
 VERSIONS_A_ROUND = 4096
@@ -200,17 +199,20 @@ class Fetcher:
             partial(downloads.scopes, chunks=[chunk.chunk_no for chunk in fetch.chunks]),
             background=not self._interactive,
         )
-        keeps = self._part is None or self._part.keeps
         try:
             async with self._gate.transfer(fetch.size_bytes, interactive=self._interactive):
                 bodies = [await self._get(record, span) for span in fetch.ranges]
-                opened = await anyio.to_thread.run_sync(
-                    _open,
-                    *(ctx, record, fetch, scopes, bodies, keeps),
-                    limiter=ctx.workers if fetch.is_large else self._small_opening,
-                )
+                try:
+                    opened = await self._open(
+                        record, fetch, {no: [one] for no, one in scopes.items()}, bodies
+                    )
+                except OpenError:
+                    claimed = await claimed_scopes(ctx, fetch, scopes, background=not self._interactive)
+                    if claimed is None:
+                        raise
+                    opened = await self._open(record, fetch, claimed, bodies)
                 del bodies
-                if self._part is not None and not keeps:
+                if self._part is not None and not self._part.keeps:
                     self._part.taken.update((row.chunk_no, row.content) for row in opened.rows)
                 else:
                     await self._store(fetch, opened)
@@ -238,10 +240,23 @@ class Fetcher:
             )
         return data
 
-    async def _store(self, fetch: PackFetch, opened: "_Opened") -> None:
+    async def _open(
+        self, record: PackRecord, fetch: PackFetch, scopes: Scopes, bodies: Sequence[bytes]
+    ) -> Opened:
+        return await anyio.to_thread.run_sync(
+            open_pack,
+            *(self._ctx, record, fetch, scopes, bodies, self._part is None or self._part.keeps),
+            limiter=self._ctx.workers if fetch.is_large else self._small_opening,
+        )
+
+    async def _store(self, fetch: PackFetch, opened: Opened) -> None:
         ctx = self._ctx
         waiting = {chunk.chunk_no: chunk.version_no for chunk in fetch.chunks}
         given = partial(there.note_given, pack=fetch.pack_no, now_ms=ctx.now_ms())
+        if opened.scopes:
+            await ctx.cache.write(
+                partial(downloads.set_scopes, proven=opened.scopes), background=not self._interactive
+            )
         for record in opened.files:
             await ctx.cache.write(
                 partial(_record_file, record=record, folder=ctx.profile.packs, given=given),
@@ -313,63 +328,6 @@ class Part:
     chunks: range
     keeps: bool
     taken: dict[int, bytes] = field(default_factory=dict, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """Verified content: to be kept as rows, or in pack files that are durable already."""
-
-    rows: Sequence[StoredChunk]
-    files: Sequence[PackRecord]
-
-
-def _open(
-    ctx: Context,
-    record: PackRecord,
-    fetch: PackFetch,
-    scopes: dict[int, bytes],
-    bodies: Sequence[bytes],
-    keeps: bool,
-) -> _Opened:
-    """Open and verify the wanted chunks. On a worker thread.
-
-    Raises:
-        OpenError: the pack, or a chunk in it, is not what the journal says.
-    """
-    if fetch.is_whole:
-        check_pack(record, bodies[0])
-    opener = PackOpener(ctx.keys, record)
-    views = [memoryview(body) for body in bodies]
-
-    def contents() -> Iterable[tuple[int, ChunkId, bytes]]:
-        spans = iter(zip(fetch.ranges, views, strict=True))
-        span, view = next(spans)
-        for chunk in fetch.chunks:
-            while chunk.offset >= span.stop:
-                span, view = next(spans)
-            start = chunk.offset - span.start
-            content = opener.open(chunk.position, view[start : start + chunk.stored_length])
-            chunk_id = ChunkId(record.chunks[chunk.position].id)
-            verify_chunk(ctx.keys, scopes[chunk.chunk_no], chunk_id, content)
-            yield chunk.chunk_no, chunk_id, content
-
-    if not (fetch.is_large and keeps):
-        return _Opened([StoredChunk(number, content) for number, _, content in contents()], ())
-    if fetch.is_whole:
-        for _ in contents():
-            pass  # every wanted chunk verifies before the file counts
-        store_pack_file(ctx.profile.packs, PackId(record.id), bodies[0])
-        return _Opened((), (record,))
-    compressor, cutter = ChunkCompressor(), PackCutter()
-    records = []
-    with PackFiles(ctx.profile.packs, ctx.keys) as files:
-        for _, chunk_id, content in contents():
-            if pack := cutter.add(compressor.compact(chunk_id, content)):
-                records.append(files.write(pack))
-        if pack := cutter.rest():
-            records.append(files.write(pack))
-        files.keep()
-    return _Opened((), records)
 
 
 def _record_file(db: Database, record: PackRecord, folder: Path, given: Callable[[Database], None]) -> None:

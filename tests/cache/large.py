@@ -47,7 +47,7 @@ def fill(db: Database, rows: int) -> None:
         numbers + "INSERT INTO version_chunk SELECT i, 0, i FROM n",
         numbers + "INSERT INTO upload (version_no, priority) SELECT i, 1 + i % 4 FROM n",
         numbers + "INSERT INTO download (version_no, priority) SELECT i, 1 + i % 4 FROM n",
-        "INSERT INTO pack VALUES (1, x'01', 1, 1, x'00', 1, 0, 0, 0, 1)",
+        "INSERT INTO pack VALUES (1, x'01', x'02', 1, 1, x'00', 1, 0, 0, 0, 1)",
         numbers + "INSERT INTO pack_chunk SELECT 1, i, i, i, 1, 10, 0, 0 FROM n WHERE i % 10 = 0",
     ):
         db.execute(sql)

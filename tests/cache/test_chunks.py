@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from syncagent.cache import chunks
+from syncagent.cache import chunks, outbox
 from syncagent.cache.chunks import ChunkPlaces
 from syncagent.cache.packfiles import pack_path
 from syncagent.errors import CacheDamaged, SourceChanged
@@ -138,6 +139,19 @@ def test_a_pack_known_before_gains_what_is_new(desk: Desk) -> None:
     assert chunks.load_record(desk.db, number) == record
     with pytest.raises(CacheDamaged):
         chunks.load_record(desk.db, number + 1)
+
+
+def test_a_false_record_of_a_pack_takes_the_place_of_no_other(desk: Desk) -> None:
+    """It may be read after a pack was put, and before the batch is cut that is to name it."""
+    record, _ = desk.pack(DATA, b"two")
+    ours = chunks.record_pack(desk.db, record, is_remote=True, has_file=True, put_at_ms=5)
+    for false in (
+        msgspec.structs.replace(record, salt=bytes(32)),
+        msgspec.structs.replace(record, chunks=record.chunks[::-1]),
+    ):
+        other = chunks.record_pack(desk.db, false, is_remote=True, has_file=False, batch_seq=0)
+        assert other != ours and chunks.load_record(desk.db, other) == false
+    assert outbox.unannounced_packs(desk.db, 9) == [(ours, record)]
 
 
 def test_giving_up_a_chunk_here_keeps_the_others_of_its_pack_files(desk: Desk, tmp_path: Path) -> None:

@@ -286,7 +286,8 @@ def take(desk: Desk, step: str | Event, namespace: str, which: int, number: int)
 
 def record_sent(desk: Desk, chunk_no: int) -> None:
     pack = desk.db.execute(
-        "INSERT INTO pack (id, size, epoch, salt, is_remote, has_file) VALUES (?, 0, 1, ?, 1, 0)",
+        "INSERT INTO pack (id, record_sha256, size, epoch, salt, is_remote, has_file)"
+        " VALUES (?, x'', 0, 1, ?, 1, 0)",
         (chunk_no.to_bytes(32, "big"), bytes(32)),
     )
     desk.db.execute("INSERT INTO pack_chunk VALUES (?, 0, ?, 40, 17, 1, 0, 0)", (pack, chunk_no))

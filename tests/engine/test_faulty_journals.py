@@ -1,0 +1,107 @@
+"""Journals of devices that have the keys and write what is not so: they harm nobody else's blobs."""
+
+import os
+
+import msgspec
+import pytest
+
+from syncagent.journal.changes import VersionChange
+from syncagent.model import PackRecord, Version
+from syncagent.remote.memory import MemoryRemote
+from syncagent.vault import Vault
+from tests.engine.world import World, batches, kinds, statuses
+from tests.faulty import FaultyDevice
+
+pytestmark = pytest.mark.anyio
+
+FIRST, LAST = bytes(16), b"\xff" * 16
+"""Ids of devices: of batches that do not name each other, that of the lesser id is read first."""
+BLOBS = {"letter": b"the only letter", "large": os.urandom(600_000)}
+
+
+def faulty_device(world: World, vault: Vault, id: bytes | None = None) -> FaultyDevice:
+    ctx, _ = vault.parts()
+    return FaultyDevice(MemoryRemote(world.store), ctx.vault, ctx.keys, id)
+
+
+async def published(world: World, vault: Vault) -> tuple[list[Version], list[PackRecord]]:
+    """Versions and packs of `BLOBS`, once they are put and synced."""
+    for blob_id, data in BLOBS.items():
+        await vault.namespace("notes").put(blob_id, data)
+    await vault.sync()
+    journal = (await batches(world, vault)).values()
+    versions = [one.version for batch in journal for one in batch.changes if isinstance(one, VersionChange)]
+    return versions, [pack for batch in journal for pack in batch.packs]
+
+
+async def check_all_is_read(world: World, reader: Vault) -> None:
+    notes = reader.namespace("notes")
+    assert {blob_id: (await notes.get(blob_id)).data for blob_id in BLOBS} == BLOBS
+    shown = await statuses(reader)
+    assert {shown[blob_id] for blob_id in BLOBS} == {"SYNCED"}
+
+
+@pytest.mark.parametrize("id", [FIRST, LAST], ids=["first", "last"])
+async def test_another_scope_for_anothers_chunks_spoils_only_what_says_so(world: World, id: bytes) -> None:
+    async with world.open("a") as a, world.open("c") as c:
+        versions, _ = await published(world, a)
+        faulty = faulty_device(world, a, id)
+        await faulty.publish(
+            *(
+                VersionChange(
+                    faulty.version(
+                        f"false {number}",
+                        size=one.size,
+                        content=one.content,
+                        scope=bytes([number]) * 16,
+                        content_digest=one.content_digest,
+                    )
+                )
+                for number, one in enumerate(versions * 2)
+            )
+        )
+        assert kinds(await c.sync()) == []
+        await check_all_is_read(world, c)
+        assert (await c.sync()).failed == 0
+
+
+async def test_another_scope_that_was_known_first_gives_way(world: World) -> None:
+    """Its content was fetched, and did not verify, before the right one came."""
+    async with world.open("a") as a, world.open("c") as c:
+        versions, packs = await published(world, a)
+        journal = world.names(f"journal/{a.device_id}/")[-1:]
+        faulty = faulty_device(world, a)
+        false = (
+            faulty.version(f"false {n}", size=v.size, content=v.content, scope=bytes(16))
+            for n, v in enumerate(versions)
+        )
+        await faulty.publish(*map(VersionChange, false), packs=packs)
+        shows = [world.hide(name) for name in journal]
+        assert "Tampered" in kinds(await c.sync())
+        for show in shows:
+            show()
+        await c.sync()
+        await check_all_is_read(world, c)
+
+
+@pytest.mark.parametrize("id", [FIRST, LAST], ids=["first", "last"])
+@pytest.mark.parametrize("hides", [False, True])
+async def test_a_false_record_of_anothers_pack_gives_way_to_the_true_one(
+    world: World, id: bytes, hides: bool
+) -> None:
+    async with world.open("a") as a, world.open("c") as c:
+        _, packs = await published(world, a)
+        faulty = faulty_device(world, a, id)
+        await faulty.publish(packs=[msgspec.structs.replace(one, salt=os.urandom(32)) for one in packs])
+        await faulty.publish(
+            packs=[msgspec.structs.replace(one, chunks=tuple(reversed(one.chunks))) for one in packs]
+        )
+        if hides:
+            show = world.hide(world.names(f"journal/{a.device_id}/")[-1])
+            await c.sync()
+            show()
+        await c.sync()
+        await c.retry()
+        assert (await c.sync()).failed == 0
+        await check_all_is_read(world, c)
+        assert kinds(await c.sync()) == []
