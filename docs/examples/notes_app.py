@@ -223,8 +223,11 @@ class NotesApp(App[None]):
     async def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """Show the note under the cursor, once the one before it is saved."""
         wanted = event.option_id
-        if wanted is not None and wanted != self._shown.id and wanted in self._blobs and await self._leave():
-            await self._show(wanted)
+        if wanted is None or wanted == self._shown.id or wanted not in self._blobs:
+            return
+        with contextlib.suppress(NoMatches, ScreenStackError):  # the application is ending
+            if await self._leave():
+                await self._show(wanted)
 
     def on_option_list_option_selected(self) -> None:
         """Write."""
