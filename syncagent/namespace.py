@@ -49,7 +49,7 @@ class Namespace:
         *,
         metadata: Mapping[str, MetadataValue] | None = None,
         replace: bool = False,
-        if_version: Version | str | None = None,
+        if_version: Version | VersionInfo | str | None = None,
         expected_sha256: bytes | str | None = None,
         expected_size: int | None = None,
         priority: int = DEFAULT_PRIORITY,
@@ -67,9 +67,9 @@ class Namespace:
             data: bytes, the path of a regular file, or an async iterable of bytes.
             metadata: text keys to text, 64-bit int, finite float, bool or bytes; at most 16 KiB packed.
             replace: store a new version where the id holds other bytes or metadata.
-            if_version: replace, but only this version: the blob's present one, by its id or at least 8
-                digits of it. The last one of a blob that has expired since counts too: nobody has changed
-                it, and the blob is made anew.
+            if_version: replace, but only this version: the blob's present one, named as for `get`. The last
+                one of a blob that has expired since counts too, and so does a deletion: nobody has
+                changed it, and the blob is made anew.
             expected_sha256: of the whole content, 32 bytes or hex.
             expected_size: of the content, in bytes.
             priority: 1 to 4; what is sent first has the smallest.
@@ -82,7 +82,8 @@ class Namespace:
         Raises:
             InvalidName, LimitExceeded, ConfigError: the id, size, metadata or an option cannot be used.
             BlobExists: the id holds something else and `replace` is not set.
-            VersionConflict: the present version is another than `if_version`.
+            VersionConflict: the present version is another than `if_version`, or there is none.
+            VersionNotFound: `if_version` is no id, and names none of the blob's versions.
             ContentMismatch: the content is not what was expected.
             SourceChanged: the file cannot be read or changed while it was read.
             CacheFull: the disk is full. In every case nothing was stored.

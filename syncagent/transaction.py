@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from syncagent import names
+from syncagent.answers import VersionInfo
 from syncagent.blobs.writing import checked_put
 from syncagent.cache.chunks import ChunkSource
 from syncagent.engine import local
@@ -117,7 +118,7 @@ class TransactionNamespace:
         *,
         metadata: Mapping[str, MetadataValue] | None = None,
         replace: bool = False,
-        if_version: Version | str | None = None,
+        if_version: Version | VersionInfo | str | None = None,
         expected_sha256: bytes | str | None = None,
         expected_size: int | None = None,
         priority: int = DEFAULT_PRIORITY,

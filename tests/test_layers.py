@@ -39,7 +39,7 @@ BELOW: dict[str, set[str]] = {
         "times",
     },
     "namespace": {"answers", "blobs", "engine", "model"},
-    "transaction": {"blobs", "engine", "cache", "journal", "names", "model", "errors"},
+    "transaction": {"answers", "blobs", "engine", "cache", "journal", "names", "model", "errors"},
     "devices": {"reports", "engine", "cache", "journal", "model", "errors"},
     "slots": {"reports", "engine", "cache", "remote", "files", "crypto", "names", "model", "errors"},
     "state": {"answers", "reports", "engine", "cache", "names", "model", "errors"},

@@ -8,7 +8,7 @@ from dataclasses import replace as replaced
 from functools import partial
 
 from syncagent import names
-from syncagent.answers import PutResult
+from syncagent.answers import PutResult, VersionInfo
 from syncagent.asked import checked_bool
 from syncagent.blobs.inside import Inside
 from syncagent.blobs.marking import checked_time
@@ -41,7 +41,7 @@ def checked_put(
     *,
     metadata: Mapping[str, MetadataValue] | None,
     replace: bool,
-    if_version: Version | str | None = None,
+    if_version: Version | VersionInfo | str | None = None,
     priority: int = DEFAULT_PRIORITY,
     local_only: bool | None = None,
     resolution: Resolution | None = None,

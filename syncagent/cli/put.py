@@ -43,7 +43,7 @@ GROUP_BYTES = 8 << 20
     "--meta", multiple=True, metavar="KEY=VALUE", help="Metadata to store with the blob; repeatable."
 )
 @click.option(
-    "--if-version", metavar="VERSION", help="Replace, but only this version: at least 8 digits of it."
+    "--if-version", metavar="VERSION", help="Replace, but only this version: 8 digits of it, or a tag."
 )
 @click.option("--expected-sha256", metavar="HEX", help="Refuse content with another SHA-256.")
 @click.option("--expected-size", type=int, metavar="BYTES", help="Refuse content of another length.")

@@ -8,7 +8,7 @@ from syncagent.cache import blobs, facts
 from syncagent.cache.blobs import BlobRow
 from syncagent.cache.chunks import IS_HERE
 from syncagent.cache.db import Database
-from syncagent.errors import BlobNotFound, InvalidName, SyncAgentError, VersionNotFound
+from syncagent.errors import BlobNotFound, InvalidName, SyncAgentError, VersionConflict, VersionNotFound
 from syncagent.journal.batch import decode_change, decode_version
 from syncagent.journal.changes import DeviceChange, TagChange
 from syncagent.model import DeviceId, Metadata
@@ -72,6 +72,27 @@ def version_no(db: Database, name: Name, reference: str) -> int:
         raise InvalidName(f"{reference!r} names several versions of {name}", todo=todo)
     what = "" if is_id(reference) else "; an id has at least 8 digits, and no tag is called so"
     raise VersionNotFound(f"{name} has no version {reference!r} on this device{what}")
+
+
+def check_present(db: Database, name: Name, reference: str, present: int) -> None:
+    """Raises `VersionConflict` where a caller means another version than the present one, by its number.
+
+    An id that is not known here is another one too: of a version that was folded since, or is elsewhere.
+
+    Raises:
+        VersionNotFound, InvalidName: the reference is none of its versions, and no id; or names several.
+    """
+    try:
+        if version_no(db, name, reference) == present:
+            return
+    except VersionNotFound:
+        if not is_id(reference):
+            raise
+    raise VersionConflict(
+        f"{name} has moved on to version {blobs.version_id(db, present).hex()[:8]}",
+        safe="nothing was stored",
+        todo="read it again and decide",
+    )
 
 
 def is_id(reference: str) -> bool:

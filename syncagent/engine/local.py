@@ -17,8 +17,9 @@ from syncagent.cache.db import Database
 from syncagent.cache.status import Event, after
 from syncagent.crypto.chunk import content_digest
 from syncagent.crypto.keys import VAULT_SCOPE, VaultKeys
-from syncagent.engine import keeping, marks
+from syncagent.engine import history, keeping, marks
 from syncagent.engine.heads import add_version, is_local_only
+from syncagent.engine.history import Name
 from syncagent.engine.marks import Marked
 from syncagent.engine.stamps import next_hlc
 from syncagent.engine.storing import NewContent, random_scope, store_content
@@ -41,9 +42,6 @@ from syncagent.model import (
     SyncStatus,
     Version,
 )
-
-MIN_VERSION_PREFIX = 8
-"""Digits of a version's id that name it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +131,7 @@ def record_put(
     Raises:
         BlobExists: the name holds other bytes or metadata and `put.replace` is not set.
         VersionConflict: `put.if_version` is not the present version, or there is no conflict to end.
+        BlobNotFound: there is nothing to end a conflict of, or no such version as `put.if_version`.
     """
     number = blobs.namespace_no(db, put.namespace)
     row = blobs.find_blob(db, number, put.blob_id)
@@ -148,8 +147,11 @@ def record_put(
         raise ConfigError("the time at which the blob is to expire is past", safe="nothing was stored")
     replaced = heads
     if put.if_version is not None:
-        _check_version(put, heads, row)
-        assert row is not None
+        if row is None or row.winner_no is None:
+            raise VersionConflict(
+                f"{put.namespace}/{put.blob_id!r} is not on this device", todo="put it without a version"
+            )
+        history.check_present(db, Name(put.namespace, put.blob_id), put.if_version, row.winner_no)
         if row.is_conflict:  # the other heads were not named: they stay beside it
             replaced = [head for head in heads if head.no == row.winner_no]
     if put.resolution is not None:
@@ -323,9 +325,16 @@ def add_local(
 def disputed(
     namespace: str, blob_id: str, row: BlobRow | None, heads: Sequence[HeadRow], seen: frozenset[str] | None
 ) -> list[HeadRow]:
-    """The heads that the end of a conflict replaces: those seen, or all. Raises `VersionConflict`."""
+    """The heads that the end of a conflict replaces: those seen, or all.
+
+    Raises:
+        BlobNotFound: there is no such blob, or it was deleted.
+        VersionConflict: it is not in conflict, or not in the one that was seen.
+    """
+    if row is None or row.winner_no is None or row.is_deleted:
+        raise BlobNotFound(f"{namespace}/{blob_id!r} is not on this device", safe="nothing was stored")
     chosen = [head for head in heads if seen is None or head.is_deleted or head.id.hex() in seen]
-    if row is None or not row.is_conflict or sum(not head.is_deleted for head in chosen) < 2:
+    if not row.is_conflict or sum(not head.is_deleted for head in chosen) < 2:
         raise VersionConflict(
             f"{namespace}/{blob_id!r} is not in conflict, or not in the one that was seen",
             todo="read it again and decide; `put --replace` stores a new version",
@@ -352,21 +361,6 @@ def _shows_local(row: BlobRow | None, heads: Sequence[HeadRow]) -> bool:
 
 def _is_local(head: HeadRow) -> bool:
     return head.status is SyncStatus.LOCAL_ONLY
-
-
-def _check_version(put: Put, heads: Sequence[HeadRow], row: BlobRow | None) -> None:
-    winner = next((head for head in heads if row is not None and head.no == row.winner_no), None)
-    wanted = (put.if_version or "").lower()
-    if winner is None:
-        raise VersionConflict(
-            f"{put.namespace}/{put.blob_id!r} is not on this device", todo="put it without a version"
-        )
-    is_named = len(wanted) >= MIN_VERSION_PREFIX and winner.id.hex().startswith(wanted)
-    if not is_named:
-        raise VersionConflict(
-            f"{put.namespace}/{put.blob_id!r} has moved on to version {winner.id.hex()[:8]}",
-            todo="read it again and decide",
-        )
 
 
 def _group(version: Version) -> GroupId | None:

@@ -11,7 +11,7 @@ from syncagent.engine.heads import is_local_only
 from syncagent.engine.history import Name
 from syncagent.engine.local import Resolution
 from syncagent.engine.stamps import next_hlc
-from syncagent.errors import BlobNotFound, VersionConflict, VersionNotFound
+from syncagent.errors import BlobNotFound, VersionNotFound
 from syncagent.model import GroupId, Metadata, Version
 
 
@@ -50,11 +50,8 @@ def record_revision(db: Database, *, wanted: Revision, now_ms: int, group: Group
     base = blobs.load_version(db, base_no)
     if base.deleted:
         raise VersionNotFound(f"version {base} of {wanted.name} is its deletion")
-    if (
-        wanted.if_version is not None
-        and history.version_no(db, wanted.name, wanted.if_version) != row.winner_no
-    ):
-        raise VersionConflict(f"{wanted.name} has moved on", todo="read it again and decide")
+    if wanted.if_version is not None:
+        history.check_present(db, wanted.name, wanted.if_version, row.winner_no)
     metadata = base.metadata if wanted.metadata is None else wanted.metadata
     if wanted.resolution is not None:
         replaced = local.disputed(wanted.name.namespace, wanted.name.id, row, heads, wanted.resolution.seen)

@@ -15,7 +15,9 @@ from syncagent.errors import (
     BlobNotFound,
     ConfigError,
     ContentMismatch,
+    InvalidName,
     VersionConflict,
+    VersionNotFound,
 )
 from syncagent.model import SyncStatus
 from syncagent.vault import Vault
@@ -110,10 +112,68 @@ async def test_a_put_replaces_the_version_it_names_and_no_other(world: World) ->
         assert (await notes.get("x")).data == b"two"
         third = await notes.put("x", b"three", if_version=str(second)[:8].upper())
         await notes.put("x", b"four", if_version=str(third))
-        for wrong in (str(second)[:7], "", "zzzzzzzz", str(first)):
-            with pytest.raises(VersionConflict):
+        for wrong in (str(second)[:7], "", "zzzzzzzz"):
+            with pytest.raises(VersionNotFound):
                 await notes.put("x", b"five", if_version=wrong)
+        for other in (str(first), "~1", "00" * 8):
+            with pytest.raises(VersionConflict):
+                await notes.put("x", b"five", if_version=other)
         assert (await notes.get("x")).data == b"four"
+
+
+async def test_if_version_is_named_as_everywhere_else(world: World) -> None:
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        first = await notes.put("x", b"1")
+        await vault.sync()
+        second = await notes.put("x", b"2", if_version="~0")
+        await notes.tag("x", second, "now")
+        await notes.tag("x", first, "then")
+        for other in ("~1", "then", first, str(first)[:8]):
+            with pytest.raises(VersionConflict):
+                await notes.put("x", b"3", if_version=other)
+            with pytest.raises(VersionConflict):
+                await notes.set_metadata("x", {"a": 1}, if_version=other)
+            with pytest.raises(VersionConflict):
+                async with vault.transaction() as tx:
+                    tx.namespace("notes").put("x", b"3", if_version=other)
+        for garbage in ("~x", "~9999999", "~9", "no tag"):
+            with pytest.raises((InvalidName, VersionNotFound)):
+                await notes.put("x", b"3", if_version=garbage)
+        await notes.put("x", b"3", if_version="now")
+        [present, *_] = await notes.history("x")
+        await notes.put("x", b"4", if_version=present)
+        async with vault.transaction() as tx:
+            tx.namespace("notes").put("x", b"5", if_version="~0")
+        assert (await notes.get("x")).data == b"5"
+
+
+async def test_a_version_that_was_folded_since_is_not_the_present_one(world: World) -> None:
+    """It was replaced before it was sent, and is not known any more: what was read is out of date."""
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        read = await notes.put("x", b"1")
+        await notes.put("x", b"2", replace=True)
+        await vault.sync()
+        assert len(await notes.history("x")) == 1
+        with pytest.raises(VersionConflict):
+            await notes.put("x", b"3", if_version=read)
+        with pytest.raises(VersionConflict):
+            await notes.set_metadata("x", {"a": 1}, if_version=read)
+
+
+async def test_the_end_of_a_conflict_of_nothing_says_that_there_is_nothing(world: World) -> None:
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.put("gone", b"1")
+        await notes.delete("gone")
+        await notes.put("there", b"1")
+        for blob_id in ("nope", "gone"):
+            with pytest.raises(BlobNotFound):
+                await notes.resolve(blob_id, b"merged")
+            assert not await notes.exists(blob_id)
+        with pytest.raises(VersionConflict):
+            await notes.resolve("there", b"merged")
 
 
 async def test_of_two_that_build_on_one_version_one_is_refused(world: World) -> None:
