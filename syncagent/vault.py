@@ -200,7 +200,8 @@ class Vault:
             progress: called now and then while it runs, from the event loop; must not block.
 
         Raises:
-            VaultInUse: another process is syncing this vault.
+            VaultInUse: another process is syncing this vault, or another `Vault` of this one. A round of this
+                one, in the background or for another task, is waited for.
             TransientRemoteError: the remote does not answer; everything stays pending.
             RemoteStopped: the remote refuses until the user acts; everything stays pending.
             RemoteRolledBack, WrongVault, RemoteForked: the remote is not what this device knew.

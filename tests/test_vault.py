@@ -1,5 +1,6 @@
 """An open vault: opening and closing, one sync at a time, status, and progress."""
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
@@ -19,7 +20,7 @@ from syncagent.errors import (
 from syncagent.model import SyncStatus
 from syncagent.remote.base import Body
 from syncagent.remote.memory import MemoryRemote, MemoryStore, named_store
-from syncagent.reports import Progress
+from syncagent.reports import Progress, SyncReport
 from syncagent.vault import Vault, open_vault
 
 pytestmark = pytest.mark.anyio
@@ -179,7 +180,7 @@ async def test_a_second_sync_beside_the_first_is_refused_and_puts_go_on(place: P
         async with anyio.create_task_group() as group:
             group.start_soon(vault.sync)
             await remote.entered.wait()
-            for sync in (vault.sync, other.sync, other.send_missing, other.fetch_missing):
+            for sync in (other.sync, other.send_missing, other.fetch_missing):
                 with pytest.raises(VaultInUse) as caught:
                     await sync()
                 assert caught.value.pid > 0
@@ -190,6 +191,31 @@ async def test_a_second_sync_beside_the_first_is_refused_and_puts_go_on(place: P
             remote.go_on.set()
         await other.sync()
         assert (await other.status()).counts[SyncStatus.SYNCED] == 2
+
+
+async def test_syncs_of_one_vault_come_one_after_another(place: Place) -> None:
+    """Be they asked for by several tasks, or beside the background's: nobody is told of its own process."""
+    remote = Slow(place.store)
+    async with place.open(remote) as vault:
+        await vault.namespace("notes").put("x", b"x")
+        sent: list[int] = []
+
+        async def run(sync: Callable[[], Awaitable[SyncReport]]) -> None:
+            sent.append((await sync()).sent)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(run, vault.sync)
+            await remote.entered.wait()
+            await vault.namespace("notes").put("y", b"y")
+            for sync in (vault.sync, vault.send_missing, vault.fetch_missing):
+                group.start_soon(run, sync)
+            group.start_soon(vault.barrier)
+            with anyio.move_on_after(0) as scope:  # who does not want to wait any more is in nobody's way
+                await vault.sync()
+            assert scope.cancelled_caught and sent == []
+            remote.go_on.set()
+        assert len(sent) == 4 and sum(sent) <= 2
+        assert (await vault.status()).counts[SyncStatus.SYNCED] == 2
 
 
 # Status --------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@
     send    send-missing alone          fetch   journals in, then fetch-missing
     fetch_now   content of one version, ahead of everything queued
 
-One process runs rounds at a time (`cache/lock.py`); `fetch_now` needs no lock.
+One process runs rounds at a time (`cache/lock.py`), and of one vault's rounds one comes after another;
+`fetch_now` needs neither.
 """
 
 import contextlib
@@ -83,6 +84,7 @@ class Engine:
         self._open_remote = open_remote
         self.gate = gate
         self._opening = anyio.Lock()
+        self._turn = anyio.Lock()
         self._place: Place | None = None
         self._remotes: list[Remote] = []
         self._on_change: Callable[[], None] | None = None
@@ -183,6 +185,20 @@ class Engine:
             await remote.aclose()
 
     async def _round(
+        self,
+        listener: Listener | None,
+        namespace: str | None,
+        *,
+        does_pull: bool,
+        does_send: bool,
+        does_fetch: bool,
+    ) -> SyncReport:
+        async with self._turn:
+            return await self._turn_round(
+                listener, namespace, does_pull=does_pull, does_send=does_send, does_fetch=does_fetch
+            )
+
+    async def _turn_round(
         self,
         listener: Listener | None,
         namespace: str | None,
