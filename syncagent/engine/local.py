@@ -168,7 +168,7 @@ def record_put(
     is_there = row is not None and row.is_live(now_ms)
     if is_there and winner is not None and put.resolution is None:
         assert row is not None and row.winner_no is not None
-        is_same = winner.content_digest == content.content_digest
+        is_same = content.is_named_by(winner, keys)
         is_same = is_same and is_same_metadata(winner.metadata, put.metadata)
         if is_same and not content.packs:
             content = content_in(Scope(winner.scope))  # not sealed yet, and no new version is made

@@ -97,6 +97,7 @@ class ContentSealer:
             content_digest(self._digests),
             self._scope,
             tuple(self._ids),
+            tuple(self._digests),
             packs=tuple(record for i, record in enumerate(records) if i not in self._spare),
             spare=tuple(record for i, record in enumerate(records) if i in self._spare),
         )

@@ -10,7 +10,7 @@ from syncagent.cache.packfiles import pack_path
 from syncagent.crypto.chunk import chunk_count, content_digest
 from syncagent.crypto.keys import VaultKeys
 from syncagent.errors import CacheDamaged, ConfigError, SourceChanged
-from syncagent.model import CHUNK_SIZE, ChunkId, PackRecord, Scope
+from syncagent.model import CHUNK_SIZE, ChunkId, PackRecord, Scope, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,22 @@ class NewContent:
     content_digest: bytes
     scope: Scope
     chunks: tuple[ChunkId, ...]
+    digests: tuple[bytes, ...]
+    """Of the chunks, in order: from them follow their ids in any scope."""
     payload: bytes | None = field(default=None, repr=False)
     packs: tuple[PackRecord, ...] = ()
     spare: tuple[PackRecord, ...] = ()
     """Packs of what was here already, for those that are not here any more when it is stored."""
+
+    def is_named_by(self, version: Version, keys: VaultKeys) -> bool:
+        """Whether a version names just these bytes.
+
+        Its chunks count: its digest is what its writer says, and a faulty device may say that of other bytes.
+        """
+        if (self.size, self.content_digest) != (version.size, version.content_digest):
+            return False
+        scope = Scope(version.scope)
+        return version.content == tuple(keys.chunk_id(scope, digest) for digest in self.digests)
 
 
 class ContentDropped(SourceChanged):
@@ -38,9 +50,11 @@ def small_content(keys: VaultKeys, scope: Scope | None, data: bytes, digest: byt
     """
     scope = random_scope() if scope is None else scope
     if not data:
-        return NewContent(0, content_digest(()), scope, ())
+        return NewContent(0, content_digest(()), scope, (), ())
     return NewContent(
-        len(data), content_digest((digest,)), scope, (keys.chunk_id(scope, digest),), payload=data
+        *(len(data), content_digest((digest,)), scope),
+        *((keys.chunk_id(scope, digest),), (digest,)),
+        payload=data,
     )
 
 

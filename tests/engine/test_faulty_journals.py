@@ -1,12 +1,15 @@
 """Journals of devices that have the keys and write what is not so: they harm nobody else's blobs."""
 
+import hashlib
 import os
 
 import msgspec
 import pytest
 
+from syncagent.crypto.chunk import content_digest
+from syncagent.errors import BlobExists
 from syncagent.journal.changes import VersionChange
-from syncagent.model import PackRecord, Version
+from syncagent.model import CHUNK_SIZE, PackRecord, Version
 from syncagent.remote.memory import MemoryRemote
 from syncagent.vault import Vault
 from tests.engine.world import World, batches, kinds, statuses
@@ -105,3 +108,29 @@ async def test_a_false_record_of_anothers_pack_gives_way_to_the_true_one(
         assert (await c.sync()).failed == 0
         await check_all_is_read(world, c)
         assert kinds(await c.sync()) == []
+
+
+@pytest.mark.parametrize("size", [15, 600_000])
+@pytest.mark.parametrize("local_only", [None, True])
+async def test_a_version_that_claims_the_digest_of_other_bytes_is_no_put_of_them(
+    world: World, size: int, local_only: bool | None
+) -> None:
+    """Else a put of a letter would be acknowledged, and another text kept in its place."""
+    letter, false = os.urandom(size), os.urandom(size)
+    pieces = [false[at : at + CHUNK_SIZE] for at in range(0, size, CHUNK_SIZE)]
+    async with world.open("a") as a:
+        notes = a.namespace("notes")
+        faulty = faulty_device(world, a)
+        await notes.put("known", false)
+        digest = content_digest([hashlib.sha256(letter).digest()])
+        chunks = tuple(faulty.chunk_id("notes", piece) for piece in pieces)
+        claim = faulty.version("letter", size=size, content=chunks, content_digest=digest)
+        await faulty.publish(VersionChange(claim))
+        await a.sync()
+        with pytest.raises(BlobExists):
+            await notes.put("letter", letter, local_only=local_only)
+        version = await notes.put("letter", letter, replace=True, local_only=local_only)
+        assert version.id != claim.id
+        assert (await notes.get("letter")).data == letter
+        again = await notes.put("letter", letter, local_only=local_only)
+        assert again.id == version.id, "the same bytes are no new version"

@@ -302,7 +302,7 @@ async def test_content_that_went_away_between_reading_and_storing_is_not_acknowl
     async with world.open("a") as vault:
         ctx, _ = vault.parts()
         gone = ChunkId(bytes(32))
-        new = NewContent(300 << 10, bytes(32), ctx.keys.namespace_scope("notes"), (gone,))
+        new = NewContent(300 << 10, bytes(32), ctx.keys.namespace_scope("notes"), (gone,), (bytes(32),))
 
         def store(db: Database) -> list[int]:
             return store_content(db, new, keys=ctx.keys, source=ChunkSource(ctx.keys, ctx.profile.packs))
