@@ -255,7 +255,8 @@ class Vault:
         """What happens from this call on: `async for event in vault.events()`; see `syncagent.events`.
 
         Of blobs everything, whichever way this device learns of it: what is put, deleted, sent and fetched
-        here, what comes from other devices, and what other processes do as soon as this one commits or syncs.
+        here, what comes from other devices, and what other processes do as soon as this one commits or syncs:
+        also what they did since it last did so, before this call.
         Of syncs those of this process, also the background's first one if the vault was entered just before.
         It ends when the vault is closed, and costs nothing once nobody holds the iterator. A listener that
         did not hear what happened asks `changes`.

@@ -359,4 +359,5 @@ async def _next(iterator: AsyncIterator[T]) -> tuple[T, ...]:
 async def _events(
     inner: vault.Vault, queue: int, only: Collection[type[Event]] | None
 ) -> AsyncIterator[Event]:
+    await inner.parts()[1].events.look()
     return inner.events(queue=queue, only=only)

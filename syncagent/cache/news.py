@@ -83,8 +83,8 @@ def mark_new(db: Database, behind: int) -> int:
     """
     newest = last_no(db)
     if newest > behind:
-        # Rows of other processes are among these, and have theirs.
-        db.execute("UPDATE news SET mark = random() & 4294967295 WHERE no > ? AND mark = 0", (behind,))
+        # Rows of other processes are among these, and have theirs: 0 is that of a row without one.
+        db.execute("UPDATE news SET mark = random() & 4294967295 | 1 WHERE no > ? AND mark = 0", (behind,))
     return newest
 
 

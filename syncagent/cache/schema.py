@@ -254,11 +254,16 @@ CREATE TRIGGER blob_moved AFTER UPDATE OF winner_no, conflict ON blob BEGIN
         SELECT NEW.no, CASE WHEN NEW.conflict THEN @disputed ELSE @settled END
         WHERE OLD.conflict <> NEW.conflict;
 END;
+-- Not once more after what the same transaction (`mark` is 0) has just told of the blob.
 CREATE TRIGGER flag_added AFTER INSERT ON flag_tag BEGIN
-    INSERT INTO news (blob_no, kind) VALUES (NEW.blob_no, @flagged);
+    INSERT INTO news (blob_no, kind) SELECT NEW.blob_no, @flagged WHERE NOT EXISTS (
+        SELECT 1 FROM news WHERE no = (SELECT max(no) FROM news)
+        AND blob_no = NEW.blob_no AND kind = @flagged AND mark = 0);
 END;
 CREATE TRIGGER flag_taken AFTER INSERT ON flag_removed BEGIN
-    INSERT INTO news (blob_no, kind) VALUES (NEW.blob_no, @flagged);
+    INSERT INTO news (blob_no, kind) SELECT NEW.blob_no, @flagged WHERE NOT EXISTS (
+        SELECT 1 FROM news WHERE no = (SELECT max(no) FROM news)
+        AND blob_no = NEW.blob_no AND kind = @flagged AND mark = 0);
 END;
 CREATE TRIGGER blob_dated AFTER UPDATE OF expires_at ON blob WHEN OLD.expires_at IS NOT NEW.expires_at BEGIN
     INSERT INTO news (blob_no, kind) VALUES (NEW.no, @other);
@@ -324,20 +329,29 @@ WHEN OLD.status IS NOT NEW.status OR OLD.deleted <> NEW.deleted BEGIN
         WHERE namespace_no = OLD.namespace_no AND deleted = OLD.deleted AND status = OLD.status;
     UPDATE status_count SET blobs = blobs + 1
         WHERE namespace_no = NEW.namespace_no AND deleted = NEW.deleted AND status = NEW.status;
-    INSERT INTO news (blob_no, kind) SELECT NEW.no, CASE
-        WHEN NEW.status = 1 AND OLD.status IN (2, 4) THEN @sent
-        WHEN NEW.status = 1 AND OLD.status IN (3, 5, 6) THEN @fetched
-        ELSE @other END WHERE OLD.status <> NEW.status;
+    INSERT INTO news (blob_no, kind) SELECT NEW.no, @other
+        WHERE OLD.status <> NEW.status AND NOT EXISTS (
+            SELECT 1 FROM news WHERE no = (SELECT max(no) FROM news) AND blob_no = NEW.no AND mark = 0);
 END;
 CREATE TRIGGER version_arrived AFTER INSERT ON version WHEN NEW.status IS NOT NULL BEGIN
     UPDATE blob SET status = (
         SELECT status FROM version WHERE blob_no = NEW.blob_no AND status IS NOT NULL
         ORDER BY @rank LIMIT 1) WHERE no = NEW.blob_no;
 END;
+-- What is sent or fetched is a version: the blob's status may be another head's.
 CREATE TRIGGER version_moved AFTER UPDATE OF status ON version WHEN OLD.status IS NOT NEW.status BEGIN
+    INSERT INTO news (blob_no, kind)
+        SELECT NEW.blob_no, CASE WHEN OLD.status IN (2, 4) THEN @sent ELSE @fetched END
+        WHERE NEW.status = 1 AND OLD.status IN (2, 3, 4, 5, 6)
+        OR NEW.status = 2 AND OLD.status IN (3, 5, 6);
     UPDATE blob SET status = (
         SELECT status FROM version WHERE blob_no = NEW.blob_no AND status IS NOT NULL
         ORDER BY @rank LIMIT 1) WHERE no = NEW.blob_no;
+END;
+-- New metadata of content that is not here: its status tells of the content alone.
+CREATE TRIGGER bare_sent AFTER DELETE ON upload WHEN OLD.was_bare AND OLD.batch_seq IS NOT NULL BEGIN
+    INSERT INTO news (blob_no, kind) SELECT blob_no, @sent FROM version
+        WHERE no = OLD.version_no AND status IN (3, 5, 6);
 END;
 """
 

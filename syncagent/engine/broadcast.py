@@ -69,11 +69,15 @@ class Broadcast:
         try:
             if self._listeners:
                 with contextlib.suppress(SyncAgentError):  # a listener finds out by itself
-                    committed = await self._cache.read(news.last_no)  # by other processes too
-                    self._cache.stamp = max(self._cache.stamp, committed)
+                    await self.look()
                     await self.catch_up()
         finally:
             self.emit(event)
+
+    async def look(self) -> None:
+        """See what other processes have committed too: a listener that is made now does not hear of it."""
+        committed = await self._cache.read(news.last_no)
+        self._cache.stamp = max(self._cache.stamp, committed)
 
     @property
     def is_behind(self) -> bool:

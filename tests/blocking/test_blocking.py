@@ -150,6 +150,15 @@ def test_events_are_an_iterator_that_ends_with_the_vault(home: Path) -> None:
     assert [event.id for event in found if isinstance(event, BlobStored)] == ["y"]
 
 
+def test_what_another_process_did_before_is_not_told(vault: blocking.Vault, home: Path) -> None:
+    with open_vault(home) as other:
+        other.namespace("notes").put("before", b"one")
+        events = vault.events()
+        other.namespace("notes").put("after", b"one")
+    vault.namespace("notes").put("ours", b"one")
+    assert [getattr(next(events), "id", "") for _ in range(2)] == ["after", "ours"]
+
+
 def test_a_callback_runs_in_another_thread_and_may_use_the_vault(vault: blocking.Vault) -> None:
     told: list[tuple[Event, str, bytes]] = []
     done = threading.Event()

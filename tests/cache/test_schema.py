@@ -42,6 +42,7 @@ def test_a_fresh_cache_has_the_newest_schema(db: Database) -> None:
         "blob_counted",
         "version_arrived",
         "version_moved",
+        "bare_sent",
         "blob_moved",
         "blob_dated",
         "flag_added",

@@ -9,7 +9,7 @@ import pytest
 
 from syncagent.cache import alarms
 from syncagent.engine.report import NOTIFY_EVERY_S, Meter
-from syncagent.errors import ConfigError, Unauthorized, Unreachable
+from syncagent.errors import BadResponse, ConfigError, Unauthorized, Unreachable
 from syncagent.events import (
     AttentionNeeded,
     BlobDeleted,
@@ -27,7 +27,7 @@ from syncagent.events import (
 )
 from syncagent.reports import Alarm, Progress, SyncState
 from tests.engine.stepping import Steps
-from tests.engine.world import END, Fails, GateRemote, World, change, heard
+from tests.engine.world import END, Fails, GateRemote, World, change, heard, statuses, use
 
 pytestmark = pytest.mark.anyio
 
@@ -397,3 +397,74 @@ async def test_tasks_that_share_a_listener_get_a_part_each_and_all_end(world: Wo
             for number in range(6):
                 await vault.namespace("notes").put(str(number), b"one")
     assert sorted(ids(found)) == list("012345")
+
+
+async def test_new_metadata_of_content_that_is_elsewhere_is_told_as_sent(world: World) -> None:
+    async with world.open("a") as a:
+        await a.namespace("notes").settings(fetch="on-demand")
+        await a.namespace("notes").put("x", b"one" * 50_000)
+        await a.sync()
+    async with world.open("b") as b:
+        await b.sync()
+        assert await statuses(b) == {"x": "REMOTE_ONLY"}
+        events = b.events(only=(BlobSent, BlobFetched))
+        await b.namespace("notes").set_metadata("x", {"title": "X"})
+        await b.sync()
+        assert await heard(b, events) == [BlobSent("notes", "x")]
+        await b.namespace("notes").set_metadata("x", {"title": "Y"})
+        await b.namespace("notes").get("x")
+        assert await heard(b, events) == [BlobFetched("notes", "x")]
+        await b.sync()
+        assert await heard(b, events) == [BlobSent("notes", "x")]
+
+
+async def test_a_blob_is_told_as_sent_while_another_version_of_it_waits_for_content(world: World) -> None:
+    async with world.open("a") as a, world.open("b") as b:
+        await b.namespace("notes").put("x", b"theirs" * 50_000)
+        await b.sync()
+        remote = world.remote()
+        remote.before = Fails(BadResponse("no"), "get", "packs/")
+        await use(a, remote)
+        events = a.events(only=(BlobSent, BlobFetched))
+        await a.namespace("notes").put("x", b"ours")
+        await a.sync()
+        assert await heard(a, events) == [BlobSent("notes", "x")]
+        remote.before = Fails(BadResponse("no"), "get", "nothing")
+        await a.retry()
+        await a.sync()
+        assert await heard(a, events) == [BlobFetched("notes", "x")]
+
+
+async def test_what_happens_to_the_flags_of_a_blob_together_is_told_once(world: World) -> None:
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        for blob_id in "xy":
+            await notes.put(blob_id, b"one")
+        events = vault.events()
+        await notes.add_flags("x", {"a", "b", "c"})
+        assert await heard(vault, events) == [FlagsChanged("notes", "x")]
+        await notes.set_flags("x", {"c", "d"})
+        assert await heard(vault, events) == [FlagsChanged("notes", "x")]
+        await notes.update_flags(["x", "y"], add={"e", "f"})
+        assert await heard(vault, events) == [FlagsChanged("notes", "x"), FlagsChanged("notes", "y")]
+        await notes.add_flags("x", {"g"})
+        await notes.add_flags("x", {"h"})
+        assert len(await heard(vault, events)) == 2
+
+
+async def test_every_change_of_a_status_is_a_change_behind_the_token_of_before(world: World) -> None:
+    """Also of one that has just been told as something else, by the same commit or an earlier one."""
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.put("x", b"one" * 50_000)
+        seen = (await vault.changes()).token
+        for act in (
+            vault.sync,
+            partial(notes.evict, "x"),
+            partial(notes.get, "x"),
+            partial(notes.evict, "x"),
+        ):
+            await act()
+            page = await vault.changes(seen)
+            assert [one.id for one in page.changes] == ["x"]
+            seen = page.token
