@@ -140,7 +140,7 @@ class Namespace:
             VersionNotFound: it has no such version here, or that is a deletion.
             InvalidName: the version's name is ambiguous, or cannot be one.
             BlobNotHere: the content is not here and cannot be fetched now; `available` is what is. Told at
-                once: nothing is tried again where the remote does not answer.
+                once, or where the remote is silent after some seconds: nothing is tried again.
             CacheDamaged: the local copy does not verify and no other could be had.
             Tampered, Truncated: the remote's copy does not verify and no other could be had.
         """

@@ -53,7 +53,7 @@ from syncagent.errors import (
     VaultInUse,
 )
 from syncagent.model import DeviceId
-from syncagent.remote.base import Remote
+from syncagent.remote.base import PATIENCE_S, Remote
 from syncagent.remote.retry import RetryRemote
 from syncagent.reports import Alarm, SyncReport, SyncState
 from syncagent.wording import counted
@@ -61,6 +61,11 @@ from syncagent.wording import counted
 BARRIER_FIRST_S = 0.02
 BARRIER_MOST_S = 1.0
 """Pauses of a barrier that waits for another process's sync."""
+
+WAITING_S = 6.0
+"""So long a remote may be silent for somebody who waits. It is asked once more, whether it is there."""
+WAITING_AWAY_S = 2.0
+"""The same where the last sync has found it away."""
 
 _ONLY_SENDING = (ObjectError, OpenError, CacheDamaged, RemoteStopped)
 """What ends sending and not fetching: a batch of ours that is refused, a remote that is full or read-only."""
@@ -153,7 +158,12 @@ class Engine:
         fetcher = Fetcher(
             self._ctx, remote, self.gate, Tally(), Meter("fetch", None), interactive=True, part=part
         )
-        await fetcher.fetch(list(versions))
+        failures = await self._ctx.cache.read(partial(meta.find_int, key=meta.SYNC_FAILURES))
+        patience = PATIENCE_S.set(WAITING_AWAY_S if failures else WAITING_S)
+        try:
+            await fetcher.fetch(list(versions))
+        finally:
+            PATIENCE_S.reset(patience)
         return fetcher.causes
 
     def tell_changes(self, listener: Callable[[], None] | None) -> None:

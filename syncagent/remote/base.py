@@ -6,6 +6,7 @@ the suite that each of them passes.
 """
 
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +23,11 @@ from syncagent.names import (
     check_object_prefix,
 )
 
+PATIENCE_S: ContextVar[float | None] = ContextVar("patience_s", default=None)
+"""How long a remote may be silent for somebody who waits; None: as long as the remote's own time-outs are.
+
+Not a parameter of `Remote`: most remotes have no use for it, and wrappers would all have to pass it on.
+"""
 PIECE_SIZE = 1 << 20
 """Most bytes of a body held at once while it is read; a system call costs nothing beside so many."""
 MAX_LIST_LIMIT = 1000

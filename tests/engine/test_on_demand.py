@@ -9,13 +9,15 @@ import pytest
 
 import syncagent
 from syncagent import names
+from syncagent.engine.engine import WAITING_AWAY_S, WAITING_S
 from syncagent.errors import BlobNotHere, Unreachable
 from syncagent.namespace import Namespace
+from syncagent.remote.base import PATIENCE_S
 from syncagent.remote.memory import MemoryRemote
 from syncagent.remote.retry import RetryRemote
 from syncagent.vault import Vault
 
-from .world import Fails, GateRemote, LedRemote, World, rows, statuses
+from .world import Call, Fails, GateRemote, LedRemote, World, rows, statuses
 
 pytestmark = pytest.mark.anyio
 
@@ -230,3 +232,35 @@ async def test_an_altered_pack_gives_an_error_and_no_bytes(place: Place) -> None
         async with place.notes.open("big", keep=keep) as reader:
             with pytest.raises(syncagent.OpenError):
                 await reader.read_range(0, 10)
+
+
+async def test_a_read_waits_some_seconds_for_a_silent_remote_and_less_where_it_was_found_away(
+    world: World,
+) -> None:
+    """And a sync as long as the remote's own time-outs say."""
+    async with world.open("a") as vault:
+        await vault.namespace("notes").settings(fetch="on-demand")
+        await vault.namespace("notes").put("x", b"x")
+        await vault.sync()
+    patience: list[float | None] = []
+
+    async def note(call: Call) -> None:
+        patience.append(PATIENCE_S.get())
+        raise Unreachable("silent")
+
+    remote = world.remote()
+    async with world.open("b", remote) as vault:
+        await vault.sync()
+        remote.before = note
+        with pytest.raises(BlobNotHere):
+            await vault.namespace("notes").get("x")
+        assert set(patience) == {WAITING_S}
+        patience.clear()
+        with pytest.raises(Unreachable):
+            await vault.sync()
+        assert set(patience) == {None}
+        patience.clear()
+        with pytest.raises(BlobNotHere):
+            await vault.namespace("notes").get("x")
+        assert set(patience) == {WAITING_AWAY_S}
+        assert PATIENCE_S.get() is None

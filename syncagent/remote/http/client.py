@@ -8,6 +8,7 @@ redirect, keeps a cookie, decompresses, or adds credentials of its own.
 """
 
 import contextlib
+import math
 import ssl
 import urllib.parse
 import urllib.request
@@ -26,7 +27,7 @@ from syncagent.errors import (
     Unreachable,
 )
 from syncagent.remote.access import Access
-from syncagent.remote.base import Body, body_size, read_pieces
+from syncagent.remote.base import PATIENCE_S, Body, body_size, read_pieces
 from syncagent.remote.http.address import Address
 from syncagent.remote.http.answers import MAX_PROBLEM_BYTES, Answer, quoted
 from syncagent.remote.http.tls import certificate_trouble, tls_context
@@ -199,11 +200,11 @@ class HttpClient:
             await self._transport.aclose()
 
     def _phases(self, extra_read_s: float) -> dict[str, float]:
-        times = self._timeouts
+        times, patience_s = self._timeouts, PATIENCE_S.get() or math.inf
         return {
-            "connect": times.connect_s,
+            "connect": min(times.connect_s, patience_s),
             "write": times.write_s,
-            "read": times.read_s + extra_read_s,
+            "read": min(times.read_s, patience_s) + extra_read_s,
             "pool": times.pool_s,
         }
 

@@ -8,7 +8,7 @@ import pytest
 
 from syncagent.errors import BadResponse, ObjectNotFound, RemoteError, SyncAgentError, Unreachable
 from syncagent.remote.access import Access
-from syncagent.remote.base import Remote, max_object_size
+from syncagent.remote.base import PATIENCE_S, Remote, max_object_size
 from syncagent.remote.http.address import read_address
 from syncagent.remote.http.client import Timeouts, open_client
 from syncagent.remote.http.remote import HttpRemote
@@ -308,6 +308,21 @@ async def test_a_cursor_that_is_none_is_not_used(cursor: object) -> None:
 
 async def impatient(url: str, timeouts: Timeouts = SILENCE) -> HttpRemote:
     return HttpRemote(await open_client(read_address(url), Access(), timeouts=timeouts))
+
+
+async def test_a_server_that_says_nothing_is_given_up_sooner_for_somebody_who_waits() -> None:
+    async def silent(stream: anyio.abc.SocketStream, request: Request) -> None:
+        await anyio.sleep_forever()
+
+    async with serving(silent) as server:
+        remote = await impatient(server.url, Timeouts())
+        token = PATIENCE_S.set(0.05)
+        try:
+            with anyio.fail_after(10), pytest.raises(Unreachable):
+                await remote.get(RECORD)
+        finally:
+            PATIENCE_S.reset(token)
+            await remote.aclose()
 
 
 async def test_a_server_that_says_nothing_is_given_up() -> None:
