@@ -2,14 +2,17 @@
 
     RemoteWatch   one long poll after another; replaced when it is dead, paced when it says too much
     LocalWatch    once a second: has another process put something, or has this device been asleep?
+                  The cache itself, which takes a thread, is looked at only where its files have changed
 
 Neither syncs. A long poll that came to nothing costs nothing: the loop syncs now and then anyway.
 """
 
+import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import anyio
 
@@ -203,6 +206,8 @@ class LocalWatch:
         """Look until cancelled."""
         never = anyio.Event()
         before: _Look | None = None
+        files: _Stamp | None = None
+        owed = 0
         looked_at = self._ctx.now()
         while True:
             # Not the monotonic clock, which stands still while a Linux machine sleeps.
@@ -210,19 +215,42 @@ class LocalWatch:
             if now - looked_at > LOOK_S + ASLEEP_S:
                 self._wake()
             looked_at = now
-            try:
-                look = partial(_look, before=before, now_ms=self._ctx.now_ms())
-                before = await self._ctx.cache.read(look, background=True)
-            except SyncAgentError:
-                pass  # whoever uses the cache is told
-            else:
-                if before.has_moved:
-                    self._renew()
-                elif before.does_resume:
-                    self._resume()
-                elif before.has_put:
-                    self._changed()
+            files_before, files = files, _stamp(self._ctx.profile.database)
+            if files is None or files != files_before:
+                owed = 2  # once more later: the time of a file may stand still for some milliseconds
+            if owed:
+                try:
+                    look = partial(_look, before=before, now_ms=self._ctx.now_ms())
+                    before = await self._ctx.cache.read(look, background=True)
+                except SyncAgentError:
+                    pass  # whoever uses the cache is told
+                else:
+                    owed -= 1
+                    self._tell(before)
             await self._wait(never, LOOK_S)
+
+    def _tell(self, found: "_Look") -> None:
+        if found.has_moved:
+            self._renew()
+        elif found.does_resume:
+            self._resume()
+        elif found.has_put:
+            self._changed()
+
+
+_Stamp = tuple[int, int, int, int]
+"""When the cache's file and its log were written last, and how long they were."""
+
+
+def _stamp(database: Path) -> _Stamp | None:
+    """None where that cannot be told, or not in time: Windows notes the time of a file when it is closed."""
+    if os.name == "nt":
+        return None
+    try:
+        file, log = database.stat(), database.with_name(database.name + "-wal").stat()
+    except OSError:
+        return None
+    return file.st_mtime_ns, file.st_size, log.st_mtime_ns, log.st_size
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,17 @@
 """What tells the background loop: the remote's long poll, other processes, and a device that wakes up."""
 
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar, cast
 
 import anyio
 import pytest
 
 from syncagent import names
+from syncagent.cache.commit import Cache
+from syncagent.cache.db import Database
 from syncagent.cache.place import load_place, store_place
 from syncagent.engine.backoff import INTERVAL_FIRST_S, RETRY_AFTER_MOST_S, WATCHED_MOST_S
 from syncagent.engine.loop import BackgroundSync
@@ -34,6 +38,7 @@ DEAD_S = POLL_S + POLL_DEAD_S
 POLLS = [POLL_S, POLL_S / 2, POLL_S / 4, POLL_LEAST_S]
 GUARDS = {seconds + POLL_DEAD_S for seconds in POLLS}
 Answer = Callable[[], Awaitable[str]]
+T = TypeVar("T")
 
 
 class Polled(MemoryRemote):
@@ -249,14 +254,22 @@ class Looks:
         self.world = world
         self.told: list[str] = []
         self._next = anyio.Event()
+        self.reads = 0
+        ctx = vault.parts()[0]
+        self._cache = ctx.cache
         self.watch = LocalWatch(
-            vault.parts()[0],
+            replace(ctx, cache=cast("Cache", self)),
             changed=lambda: self.told.append("changed"),
             resume=lambda: self.told.append("resume"),
             renew=lambda: self.told.append("renew"),
             wake=lambda: self.told.append("wake"),
             wait=self._wait,
         )
+
+    async def read(self, operation: Callable[[Database], T], *, background: bool = False) -> T:
+        """In the place of the cache."""
+        self.reads += 1
+        return await self._cache.read(operation, background=background)
 
     async def _wait(self, event: anyio.Event, seconds: float) -> bool:
         assert seconds == LOOK_S
@@ -295,6 +308,26 @@ async def test_a_put_by_another_process_is_noticed_and_an_own_one_is_not(world: 
         assert await looks.look() == []
         await other.namespace("notes").delete("other")
         assert await looks.look() == ["changed"]
+        group.cancel_scope.cancel()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there the files do not tell")
+async def test_the_cache_is_looked_at_only_where_its_files_have_changed(world: World) -> None:
+    async with world.open("a") as vault, world.open("a") as other, anyio.create_task_group() as group:
+        looks = Looks(world, vault)
+        group.start_soon(looks.watch.run)
+        for _ in range(4):
+            await looks.look()
+        asked = looks.reads
+        for _ in range(5):
+            assert await looks.look() == []
+        assert looks.reads == asked
+        await other.namespace("notes").put("other", b"two")
+        assert await looks.look() == ["changed"]
+        assert looks.reads == asked + 1
+        for _ in range(5):
+            assert await looks.look() == []
+        assert looks.reads == asked + 2, "once more, and then no more"
         group.cancel_scope.cancel()
 
 
