@@ -16,7 +16,7 @@ from syncagent.errors import BlobNotFound, ConfigError, VersionConflict
 from syncagent.journal import merge
 from syncagent.journal.changes import Change, ExpiresChange, FlagsChange, VersionChange
 from syncagent.journal.merge import Expiry, Node
-from syncagent.model import DeviceId, Hlc
+from syncagent.model import DeviceId, Hlc, SyncStatus
 from syncagent.vault import Vault
 from tests.engine.world import World, batches, rows
 
@@ -42,6 +42,9 @@ class User:
             self.put,
             self.put_to_expire,
             self.notes.delete,
+            self.put_here,
+            self.keep_here,
+            self.share,
             self.set_metadata,
             self.add_flags,
             self.change_flags,
@@ -75,6 +78,35 @@ class User:
 
     async def put_to_expire(self, blob_id: str) -> None:
         await self.notes.put(blob_id, self.dice.randbytes(4), replace=True, expires_at=self.some_time())
+
+    async def put_here(self, blob_id: str) -> None:
+        """Other content, that stays on this device."""
+        await self.notes.put(blob_id, self.dice.randbytes(7), replace=True, local_only=True)
+
+    async def keep_here(self, blob_id: str) -> None:
+        """What may wait to be sent is to stay on this device."""
+        blob = await self.notes.get(blob_id)
+        await self.notes.put(blob_id, blob.data, metadata=blob.metadata, local_only=True)
+
+    async def share(self, blob_id: str) -> None:
+        blob = await self.notes.get(blob_id)
+        await self.notes.put(blob_id, blob.data, metadata=blob.metadata, local_only=False)
+
+    async def ids_here(self) -> set[str]:
+        """Blobs of which a version stays on this device."""
+        sql = "SELECT blob.id FROM version JOIN blob ON blob.no = blob_no WHERE version.status = ?"
+        return {str(blob_id) for (blob_id,) in await rows(self.vault, sql, SyncStatus.LOCAL_ONLY.value)}
+
+    async def share_all(self) -> None:
+        """Let nothing stay on this device: as it is where it is shown, else by something that replaces it."""
+        for blob_id in await self.ids_here():
+            for one in await self.notes.history(blob_id):
+                if one.is_head:
+                    await self.notes.untag(blob_id, one, "good")
+            if await self.notes.exists(blob_id):
+                await self.share(blob_id)
+            if blob_id in await self.ids_here():
+                await self.notes.put(blob_id, b"shared", replace=True, local_only=False)
 
     async def set_metadata(self, blob_id: str) -> None:
         await self.notes.set_metadata(blob_id, {"n": self.dice.randint(0, 3)})
@@ -211,6 +243,10 @@ async def test_all_devices_end_with_the_same_of_everything(world: World, seed: i
             if dice.random() < 0.04:
                 world.clock.now += LONG_AFTER_S  # the content of what has expired is given up
             await dice.choice(users).act()
+        for vault in dice.sample(vaults, 3) * 3:
+            await vault.sync()
+        for user in users:
+            await user.share_all()
         for vault in dice.sample(vaults, 3) * 3:
             await vault.sync()
         world.clock.now += DAY_S
