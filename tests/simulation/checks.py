@@ -12,7 +12,7 @@ from syncagent.cache import blobs
 from syncagent.cache.db import Database
 from syncagent.cache.profile import Profile
 from syncagent.errors import BlobNotFound
-from syncagent.journal.changes import VersionChange
+from syncagent.journal.changes import ExpiresChange, FlagsChange, VersionChange
 from syncagent.model import NamespaceSettings, SyncStatus, Version
 from syncagent.names import SETTINGS
 from syncagent.vault import Vault
@@ -137,6 +137,8 @@ def _check_batches(simulation: Simulation) -> None:
             if isinstance(change, VersionChange):
                 counts[change.version.id] += 1
                 assert change.version.blob_id != MINE.id, "what was to stay on its device was published"
+            elif isinstance(change, FlagsChange | ExpiresChange):
+                assert change.blob_id != MINE.id, "what is said of a blob that stays here was published"
     if simulation.is_honest:
         assert set(counts.values()) <= {1}, "a version was published twice"
 
@@ -198,7 +200,7 @@ async def _shown(simulation: Simulation, device: Device) -> Shown:
             versions,
             winners,
             frozenset(conflicts),
-            frozenset((Name(row[0], row[1]), row[2]) for row in flags),
+            frozenset((Name(row[0], row[1]), row[2]) for row in flags if Name(row[0], row[1]) != MINE),
             {Name(row[0], row[1]): row[2] for row in dates},
             frozenset((key, change) for key, change in tags),
             dict(counts),

@@ -144,11 +144,14 @@ class Machine(RuleBasedStateMachine):
     def date(self, at: int, name: Name, day: int | None, is_forced: bool) -> None:
         self._call(users.date, at, name, day, is_forced)
 
-    @rule(at=DEVICE, kind=st.none() | KINDS)
-    def keep_here(self, at: int, kind: str | None) -> None:
+    @rule(at=DEVICE, kind=st.none() | KINDS, former=st.none() | KINDS, is_set=st.none() | st.booleans())
+    def keep_here(self, at: int, kind: str | None, former: str | None, is_set: bool | None) -> None:
         """A blob that stays on its device; to share content with others is no reason to leave it."""
-        self._call(users.put_mine, at, None if kind is None else self._fresh(kind))
+        shared = None if former is None else self._fresh(former)
+        self._call(users.put_mine, at, None if kind is None else self._fresh(kind), shared)
         self._call(users.read_mine, at)
+        if is_set is not None:
+            self._call(users.flag_mine, at, is_set)
 
     @rule(at=DEVICE, name=NAMES, way=st.sampled_from(holding.WAYS), point=st.none() | EARLY_POINTS)
     def hold(self, at: int, name: Name, way: str, point: Point | None) -> None:

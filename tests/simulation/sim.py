@@ -191,7 +191,8 @@ class Simulation:
             "SELECT namespace.name, blob.id, flag, tag FROM flag_tag JOIN blob ON blob.no = blob_no"
             " JOIN namespace ON namespace.no = namespace_no"
         ):
-            self.model.flag_tags.setdefault(tag + (1 << 63), (Name(namespace, id), flag))
+            if Name(namespace, id) != MINE:
+                self.model.flag_tags.setdefault(tag + (1 << 63), (Name(namespace, id), flag))
         self.model.removed_tags.update(tag + (1 << 63) for (tag,) in db.all("SELECT tag FROM flag_removed"))
 
     def batches(self) -> Iterator[Batch]:

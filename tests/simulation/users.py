@@ -166,8 +166,10 @@ class _Revised:
     expected: Content
 
 
-async def put_mine(simulation: Simulation, device: Device, data: bytes | None) -> None:
-    """Put or delete the blob that stays on its device."""
+async def put_mine(
+    simulation: Simulation, device: Device, data: bytes | None, former: bytes | None = None
+) -> None:
+    """Put or delete the blob that stays on its device; `former` is put and shared before, and not sent."""
     content = None if data is None else Content.of(data, {})
     before = set(device.mine)
     device.mine.add(content)
@@ -176,12 +178,25 @@ async def put_mine(simulation: Simulation, device: Device, data: bytes | None) -
         notes = vault.namespace(MINE.namespace)
         if data is None:
             return await notes.delete(MINE.id)
+        if former is not None:
+            await notes.put(MINE.id, former, replace=True, local_only=False)
+            await notes.add_flags(MINE.id, {"seen"})
         return await notes.put(MINE.id, data, replace=True, local_only=True)
 
     if await simulation.do(device, act) is not None:
         device.mine = {content}
     elif device.vault is not None and data is None and before == {None}:
         device.mine = before
+
+
+async def flag_mine(simulation: Simulation, device: Device, is_set: bool) -> None:
+    """Flag the blob that stays here, if there is one: nobody hears of it."""
+
+    async def act(vault: Vault) -> None:
+        notes = vault.namespace(MINE.namespace)
+        await (notes.add_flags if is_set else notes.remove_flags)(MINE.id, {"mine"})
+
+    await simulation.do(device, act)
 
 
 async def delete(simulation: Simulation, device: Device, name: Name) -> None:
