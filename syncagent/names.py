@@ -7,6 +7,7 @@ that look the same.
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 from syncagent.errors import InvalidName
 
@@ -76,6 +77,15 @@ def check_blob_id(blob_id: str) -> str:
     if problem:
         raise InvalidName(f"{blob_id[:80]!r} is not a blob id: {problem}")
     return blob_id
+
+
+def check_several(blob_ids: Iterable[str]) -> list[str]:
+    """Ids where several are asked for; `InvalidName` for one alone: its letters would be taken for ids."""
+    if isinstance(blob_ids, str):
+        raise InvalidName(f"{blob_ids[:80]!r} is one blob id: pass a list of ids")
+    if not isinstance(blob_ids, Iterable):
+        raise InvalidName(f"blob ids are a list of text, not {type(blob_ids).__name__}")
+    return list(blob_ids)
 
 
 def blob_id_problem(blob_id: str) -> str | None:

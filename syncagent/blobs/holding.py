@@ -44,6 +44,7 @@ async def pin(inside: Inside, blob_id: str) -> None:
 
 async def prefetch(inside: Inside, blob_ids: Sequence[str]) -> list[PrefetchResult]:
     """Fetch the content of some blobs together; see `Namespace.prefetch`."""
+    blob_ids = names.check_several(blob_ids)
     ctx = inside.ctx
     errors: dict[str, SyncAgentError] = {}
     waiting: dict[str, list[int]] = {}

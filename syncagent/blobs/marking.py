@@ -58,6 +58,7 @@ async def update_flags(
     inside: Inside, blob_ids: Iterable[str], *, add: Iterable[str], remove: Iterable[str]
 ) -> list[FlagsResult]:
     """Change the flags of many blobs; see `Namespace.update_flags`."""
+    blob_ids = names.check_several(blob_ids)
     step = FlagsStep(check_flags(add), check_flags(remove))
     results: list[FlagsResult] = []
     for part in batched(blob_ids, _BLOBS_A_COMMIT):

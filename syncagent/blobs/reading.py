@@ -67,6 +67,7 @@ async def get_one(inside: Inside, blob_id: str, version: str | None = None, *, k
 
 async def get_many(inside: Inside, blob_ids: Sequence[str]) -> list[GetResult]:
     """Many blobs; see `Namespace.get_many`."""
+    blob_ids = names.check_several(blob_ids)
     results: list[GetResult] = []
     for part in batched(blob_ids, _GET_AT_ONCE):
         find = partial(

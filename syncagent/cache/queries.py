@@ -16,7 +16,7 @@ from syncagent.reports import NamespaceInfo, NamespaceStatus, SyncState, VaultSt
 from syncagent.times import utc
 
 _CONFLICTS = (
-    "SELECT count(*) FROM blob WHERE conflict"
+    "SELECT count(*) FROM blob WHERE conflict AND (expires_at IS NULL OR expires_at > ?)"
     " AND namespace_no NOT IN (SELECT no FROM namespace WHERE name LIKE '.%')"
 )
 _INTERNAL_CHANGES = (
@@ -77,7 +77,7 @@ def status(db: Database, *, last_sync: float | None, now: float) -> VaultStatus:
         counts=totals,
         namespaces=namespaces,
         pending_changes=changes + waiting_total + int(db.scalar(_INTERNAL_CHANGES, _UNSENT) or 0),
-        conflicts=int(db.scalar(_CONFLICTS) or 0),
+        conflicts=int(db.scalar(_CONFLICTS, (int(now * 1000),)) or 0),
         last_sync=None if last_sync is None else utc(last_sync * 1000),
         next_attempt=utc(max(waits_until)) if waits_until and reason else None,
         state=state_of(reason),

@@ -1,6 +1,8 @@
 """Flags: sets that merge so that setting wins, kept and sent as changes without content."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -345,3 +347,15 @@ async def test_a_vault_that_is_closed_refuses(world: World) -> None:
         await notes.put("a", b"a")
     with pytest.raises(ConfigError):
         await notes.add_flags("a", {"seen"})
+
+
+@pytest.mark.parametrize("ids", ["msg", 7, None])
+async def test_one_id_in_the_place_of_several_is_refused(world: World, ids: Any) -> None:
+    """Its letters are no ids."""
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.put_many([(blob_id, b"one") for blob_id in ("m", "s", "g", "msg")])
+        for call in (partial(notes.update_flags, add={"seen"}), notes.get_many, notes.prefetch):
+            with pytest.raises(InvalidName, match="pass a list" if isinstance(ids, str) else "list of text"):
+                await call(ids)
+        assert await notes.count(flag="seen") == 0
