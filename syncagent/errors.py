@@ -137,7 +137,8 @@ class BlobNotHere(SyncAgentError):
     default_todo = "try again when the remote can be reached"
 
     def __init__(self, what: str, *, available: str | None = None) -> None:
-        super().__init__(what)
+        there = f"its version {available[:8]} is here" if available else None
+        super().__init__(what, todo=there and f"{self.default_todo}; {there}")
         self.available = available
 
 

@@ -113,14 +113,17 @@ def joined(what: str, safe: str = "", todo: str = "") -> str:
     return one_line("; ".join(part for part in (what, safe, todo) if part))
 
 
-def error_document(kind: str, what: str, safe: str = "", todo: str = "") -> dict[str, dict[str, str]]:
+def error_document(kind: str, what: str, safe: str = "", todo: str = "") -> dict[str, dict[str, str | None]]:
     """The same for `--json`."""
     return {"error": {"kind": kind, "message": what, "safe": safe, "todo": todo}}
 
 
-def document_of(error: SyncAgentError) -> dict[str, dict[str, str]]:
-    """An error for `--json`."""
-    return error_document(type(error).__name__, str(error), error.safe, error.todo)
+def document_of(error: SyncAgentError) -> dict[str, dict[str, str | None]]:
+    """An error for `--json`; of one that knows which version is here instead, that too."""
+    document = error_document(type(error).__name__, str(error), error.safe, error.todo)
+    if isinstance(error, errors.BlobNotHere):
+        document["error"]["available"] = error.available
+    return document
 
 
 def tell_alarms(alarms: "Iterable[Alarm]", output: Output) -> int:
@@ -163,7 +166,8 @@ def tell(exc: BaseException, output: Output) -> int:
             todo = "report it, with the output of the same command with -v"
     if output.is_json:
         with contextlib.suppress(OutputError):
-            output.document(error_document(kind, what, safe, todo))
+            ours = document_of(exc) if isinstance(exc, SyncAgentError) else None
+            output.document(ours or error_document(kind, what, safe, todo))
     output.complain(joined(what, safe, todo))
     if output.is_verbose and code != INTERRUPTED:
         for line in _trace(exc):

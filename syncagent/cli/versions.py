@@ -89,7 +89,7 @@ def version_document(one: VersionInfo) -> dict[str, object]:
         "metadata": None if one.metadata is None else metadata_document(one.metadata),
         "deleted": one.deleted,
         "is_here": one.is_here,
-        "is_present": one.is_current,
+        "is_current": one.is_current,
         "is_head": one.is_head,
         "tags": list(one.tags),
     }

@@ -1,6 +1,7 @@
 """Every error has a code and a line, and only this table decides them."""
 
 import inspect
+import json
 
 import click
 import pytest
@@ -154,3 +155,12 @@ def test_verbose_tells_each_error_of_a_group_that_is_its_own_context_once(
     exits.tell(group, Output(is_verbose=True))
     told = capsys.readouterr().err
     assert (told.count("syncagent: KeyError\n"), told.count("syncagent: ExceptionGroup\n")) == (1, 1)
+
+
+def test_what_is_here_instead_of_the_present_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for available in ("0123456789abcdef" * 2, None):
+        error = errors.BlobNotHere("it is elsewhere", available=available)
+        assert exits.document_of(error)["error"]["available"] == available
+        assert ("its version 01234567 is here" in exits.error_line(error)) is (available is not None)
+        exits.tell(error, Output(is_json=True))
+        assert json.loads(capsys.readouterr().out)["error"]["available"] == available

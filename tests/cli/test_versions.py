@@ -47,7 +47,7 @@ def test_history_tags_and_old_versions(shell: Shell) -> None:
     assert [one["tags"] for one in document["versions"]] == [[], ["sent\tto Ann"]]
     assert set(document["versions"][0]) == {
         *("version", "device", "device_id", "changed_at", "size", "metadata", "deleted"),
-        *("is_here", "is_present", "is_head", "tags"),
+        *("is_here", "is_current", "is_head", "tags"),
     }
     assert "tag sent\\tto Ann" in shell("history", "notes/x").ok().out
     shell("tag", "notes/x", "~0", "sent\tto Ann").ok()
@@ -71,7 +71,7 @@ def test_a_conflict_is_listed_and_resolved(shell: Shell, other: Shell) -> None:
     name, winner, loser = listed.splitlines()
     assert name == "notes/x" and "(present)" in winner and "(in conflict)" in loser
     (document,) = shell("conflicts", "--json").ok().document["conflicts"]
-    assert [version["is_present"] for version in document["versions"]] == [True, False]
+    assert [version["is_current"] for version in document["versions"]] == [True, False]
     chosen, replaced = loser.split()[0], winner.split()[0]
     said = shell("resolve", "notes/x", "--version", chosen, "--seen", replaced).ok().out
     assert said.startswith("resolved notes/x (3 B), version ")
