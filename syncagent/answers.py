@@ -121,7 +121,8 @@ class VersionInfo:
     """A version as its blob's history shows it: `device` wrote it at `changed_at`.
 
     `is_current` is the version that `get` gives, `is_head` one that no other replaces; `is_here` tells
-    whether its content is on this device. `metadata` is None where it cannot be read.
+    whether its content is on this device: two devices that know the same differ in that alone, so it does not
+    count where two are compared. `metadata` is None where it cannot be read.
     """
 
     id: str
@@ -131,7 +132,7 @@ class VersionInfo:
     size: int
     metadata: Metadata | None = field(repr=False)
     deleted: bool
-    is_here: bool
+    is_here: bool = field(compare=False)
     is_current: bool
     is_head: bool
     tags: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from typing import Self
 
 from syncagent.engine.context import Context
 from syncagent.engine.reading import CHUNKS_AT_ONCE, read_chunks
-from syncagent.errors import CacheDamaged
+from syncagent.errors import CacheDamaged, ConfigError
 from syncagent.model import CHUNK_SIZE, Metadata, Version
 from syncagent.times import utc
 
@@ -20,7 +20,8 @@ class BlobReader:
     """A blob's content, in order or by range, at most a few MiB in memory at a time.
 
     It reads the version that won when it was opened, also if the blob is replaced
-    meanwhile. Use as an async context manager and iterate over it for the chunks.
+    meanwhile. Use as an async context manager and iterate over it for the chunks; what is
+    read after that is a `ConfigError`.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class BlobReader:
         self._data = data  # small content comes with the version: nothing can take it away any more
         self._heal = heal
         self._fetch = fetch  # of content that was not all here: brings what is about to be read
+        self._is_closed = False
         self.version = version
 
     async def __aenter__(self) -> Self:
@@ -43,7 +45,7 @@ class BlobReader:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        return None
+        self._is_closed = True
 
     @property
     def size(self) -> int:
@@ -71,9 +73,15 @@ class BlobReader:
         return _Chunks(self._chunks, len(self.version.content))
 
     async def read_range(self, start: int, stop: int) -> bytes:
-        """Bytes `start` to `stop` (half-open), cut off at the content's end; raises as iteration does."""
+        """Bytes `start` to `stop` (half-open), cut off at the content's end; raises as iteration does.
+
+        Raises:
+            ConfigError: one of them is negative, which does not count from the end here.
+        """
+        self._check_open()
+        if start < 0 or stop < 0:
+            raise ConfigError(f"bytes are counted from the start of the content: not {start} to {stop}")
         stop = min(stop, self.size)
-        start = max(start, 0)
         if start >= stop:
             return b""
         if self._data is not None:
@@ -90,7 +98,12 @@ class BlobReader:
             await self._read(start // CHUNK_SIZE, -(-stop // CHUNK_SIZE), take)
         return result.getvalue()
 
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise ConfigError("this blob is read inside its `async with` block")
+
     async def _chunks(self, first: int, stop: int) -> list[bytes]:
+        self._check_open()
         if self._data is not None:
             return [self._data]
         found: dict[int, bytes] = {}

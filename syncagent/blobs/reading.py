@@ -40,16 +40,19 @@ class OpenBlob:
         self._blob_id = blob_id
         self._version = version
         self._keep = checked_bool(keep, "keep")
+        self._reader: BlobReader | None = None
 
     async def __aenter__(self) -> BlobReader:
         found = await _find(self._inside, self._blob_id, self._version)
         if not found.is_here and found.version.size <= SMALL_BLOB:
             found = await _brought(self._inside, self._blob_id, found, keep=self._keep)
         await _note_read(self._inside, self._blob_id, is_kept=self._keep)
-        return _reader(self._inside, self._blob_id, found, keep=self._keep)
+        self._reader = _reader(self._inside, self._blob_id, found, keep=self._keep)
+        return self._reader
 
     async def __aexit__(self, *exc: object) -> None:
-        return None
+        if self._reader is not None:
+            await self._reader.__aexit__(None, None, None)
 
 
 async def get_one(inside: Inside, blob_id: str, version: str | None = None, *, keep: bool = True) -> Blob:

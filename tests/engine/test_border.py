@@ -211,3 +211,23 @@ async def test_settings_take_what_they_give(world: World) -> None:
         odd: Any = Dedup.NONE
         with pytest.raises(ConfigError):
             await notes.settings(fetch=odd)
+
+
+async def test_a_reader_reads_inside_its_block_and_from_the_start(world: World) -> None:
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        for blob_id, size in (("small", 10), ("large", 3 << 20)):
+            await notes.put(blob_id, bytes(size))
+            async with notes.open(blob_id) as reader:
+                assert (
+                    await reader.read_range(2, 5) == bytes(3) == await reader.read_range(size - 3, size + 9)
+                )
+                for start, stop in ((-1, 3), (0, -1), (-5, -2)):
+                    with pytest.raises(ConfigError, match="from the start"):
+                        await reader.read_range(start, stop)
+                chunks = aiter(reader)
+                await anext(chunks)
+            with pytest.raises(ConfigError, match="inside"):
+                await reader.read_range(0, 1)
+            with pytest.raises(ConfigError, match="inside"):
+                [chunk async for chunk in reader]

@@ -264,3 +264,18 @@ async def test_a_read_waits_some_seconds_for_a_silent_remote_and_less_where_it_w
             await vault.namespace("notes").get("x")
         assert set(patience) == {WAITING_AWAY_S}
         assert PATIENCE_S.get() is None
+
+
+async def test_a_conflict_is_the_same_on_all_devices_wherever_its_content_is(world: World) -> None:
+    async with world.open("a") as vault, world.open("b") as other:
+        await vault.namespace("notes").settings(fetch="on-demand")
+        await vault.sync()
+        await other.sync()
+        await vault.namespace("notes").put("x", b"one")
+        await other.namespace("notes").put("x", b"two")
+        for one in (vault, other, vault, other):
+            await one.sync()
+        [here], [there] = [await one.namespace("notes").conflicts() for one in (vault, other)]
+        assert [one.is_here for one in here.versions] != [one.is_here for one in there.versions]
+        assert here == there
+        assert (await vault.namespace("notes").resolve("x", b"both", seen=there)).blob_id == "x"
