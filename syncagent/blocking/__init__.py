@@ -8,7 +8,8 @@
 
 Names, parameters, results and errors are those of `syncagent`; what differs is in `Vault` below. A vault may
 be used by any number of threads. After a fork it must be opened again in the child. A program that ends
-without closing loses nothing, and does not hang.
+without closing loses nothing, and does not hang: Python waits only for threads of the program's own that are
+no daemons, so one that waits for events is a daemon, or the vault is closed.
 """
 
 from collections.abc import Awaitable, Callable

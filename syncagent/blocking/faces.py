@@ -17,6 +17,7 @@ import anyio.to_thread
 from syncagent import namespace, reader, transaction, vault
 from syncagent.blobs.reading import OpenBlob
 from syncagent.blocking.callbacks import Caller, Guarded, called
+from syncagent.blocking.calls import Calls
 from syncagent.blocking.held import Held
 from syncagent.blocking.thread import LoopThread
 from syncagent.errors import ConfigError
@@ -33,7 +34,7 @@ P = ParamSpec("P")
 class Face(Generic[A]):
     """An object of the asynchronous library, and the thread that it lives in."""
 
-    def __init__(self, thread: LoopThread, inner: A) -> None:
+    def __init__(self, thread: Calls, inner: A) -> None:
         self.thread = thread
         self.inner = inner
 
@@ -69,7 +70,7 @@ def tells(method: Callable[Concatenate[A, P], Awaitable[T]]) -> Callable[Concate
 
 
 def gives(
-    method: Callable[Concatenate[A, P], B], face: Callable[[LoopThread, B], T]
+    method: Callable[Concatenate[A, P], B], face: Callable[[Calls, B], T]
 ) -> Callable[Concatenate[Face[A], P], T]:
     """The method that gives the face of what another one gives at once."""
 
@@ -188,7 +189,7 @@ class Vault(Face[vault.Vault]):
     """
 
     def __init__(self, thread: LoopThread, inner: vault.Vault) -> None:
-        super().__init__(thread, inner)
+        super().__init__(Calls(thread), inner)
         self._guard = threading.Lock()
         self._held: Held | None = None
 
@@ -216,7 +217,8 @@ class Vault(Face[vault.Vault]):
     def close(self) -> None:
         """Close it, and end what listens. Nothing happens when it is closed already.
 
-        What is pending stays pending: nothing waits for the remote.
+        What is pending stays pending: nothing waits for the remote. A call that another thread waits in ends
+        with `ConfigError`.
         """
         held = self._held
         if held is not None:
@@ -250,7 +252,7 @@ class Vault(Face[vault.Vault]):
 
     def events(self, *, queue: int = 1000, only: Collection[type[Event]] | None = None) -> Iterator[Event]:
         """What happens from this call on, one by one; waits for each. See `syncagent.Vault.events`."""
-        return _Waiting(self.thread, self.thread.run(partial(_events, self.inner, queue, only)))
+        return _Waiting(self.thread.loop, self.thread.run(partial(_events, self.inner, queue, only)))
 
     def listen(
         self,
@@ -270,11 +272,11 @@ class Vault(Face[vault.Vault]):
         """
         caller = Caller(callback)
         events = self.thread.run(partial(_events, self.inner, queue, only))
-        future = self.thread.start(partial(caller.run, events))
+        future = self.thread.loop.start(partial(caller.run, events))
         del events  # without a reader it would fill its queue
 
         def stop() -> None:
-            self.thread.run(caller.stop)
+            self.thread.loop.run(caller.stop)
             if not caller.is_here():
                 future.result()
                 caller.check()
@@ -304,7 +306,7 @@ class Vault(Face[vault.Vault]):
 class _Waiting(Iterator[T]):
     """An asynchronous iterator, waited for; threads that share it get a part each."""
 
-    def __init__(self, thread: LoopThread, inner: AsyncIterator[T]) -> None:
+    def __init__(self, thread: LoopThread | Calls, inner: AsyncIterator[T]) -> None:
         self._thread = thread
         self._inner = inner
         self._turn = threading.Lock()

@@ -5,15 +5,16 @@ from concurrent.futures import Future, wait
 import anyio
 
 from syncagent import vault
-from syncagent.blocking.thread import LoopThread
+from syncagent.blocking.calls import Calls
 from syncagent.errors import ConfigError
 
 
 class Held:
     """Opens a vault and keeps it open until it is asked to leave; for any number of threads."""
 
-    def __init__(self, thread: LoopThread, inner: vault.Vault) -> None:
-        self._thread = thread
+    def __init__(self, calls: Calls, inner: vault.Vault) -> None:
+        self._calls = calls
+        self._thread = calls.loop
         self._inner = inner
         self._entered: Future[None] = Future()
         self._over: Future[None] = Future()
@@ -68,7 +69,10 @@ class Held:
             async with self._inner:
                 self._thread.at_end(self, self._end)
                 self._entered.set_result(None)
-                await self._leave.wait()
+                try:
+                    await self._leave.wait()
+                finally:  # also where the background sync has broken
+                    self._calls.end()
         except anyio.get_cancelled_exc_class():
             error = ConfigError("the program is ending, and its vaults are closed")
             raise
@@ -77,6 +81,7 @@ class Held:
         finally:
             self._thread.at_end(self, None)
             self._has_left.set()
+            self._calls.forget()
             self._settle(error)
 
     def _settle(self, error: BaseException | None) -> None:

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 import syncagent
 from syncagent import blocking
 from syncagent.errors import BlobNotFound, ConfigError, WrongPassphrase
 from syncagent.events import BlobStored, Event, SyncFinished
+from syncagent.remote.directory import DirectoryRemote
 
 PASSPHRASE = "correct horse"
 
@@ -452,3 +454,58 @@ def test_threads_may_share_an_iterator_of_events(home: Path) -> None:
         thread.join(10)
     assert not any(thread.is_alive() for thread in threads)
     assert sorted(event.id for event in found if isinstance(event, BlobStored)) == list("012345")
+
+
+class StuckRemote:
+    """One that never takes anything."""
+
+    def __init__(self, inner: DirectoryRemote) -> None:
+        self._inner = inner
+        self.is_reached = threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def put(self, *_: object, **__: object) -> None:
+        self.is_reached.set()
+        await anyio.sleep_forever()
+
+
+@pytest.mark.parametrize("call", [blocking.Vault.sync, blocking.Vault.barrier])
+def test_closing_ends_the_calls_of_other_threads(home: Path, call: Any) -> None:
+    remote = StuckRemote(DirectoryRemote(home / "remote"))
+    vault = blocking.open_vault(home / "a", passphrase=PASSPHRASE, remote=remote).open()
+    vault.namespace("notes").put("x", b"one")
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call(vault)
+        except ConfigError as exc:
+            raised.append(exc)
+
+    thread = threading.Thread(target=run, daemon=True)  # noqa: TID251 - what users do
+    thread.start()
+    assert remote.is_reached.wait(30)
+    vault.close()
+    thread.join(30)
+    assert "was closed while the call ran" in str(raised[0])
+    with pytest.raises(ConfigError, match="not open"):
+        vault.status()
+    with open_vault(home) as again:
+        assert again.sync().sent == 1, "the lock of the sync is free"
+
+
+def test_a_callback_may_close_the_vault(home: Path) -> None:
+    vault = open_vault(home).open()
+    closed = threading.Event()
+
+    def callback(event: Event) -> None:
+        vault.close()
+        closed.set()
+
+    vault.listen(callback)
+    vault.namespace("notes").put("x", b"one")
+    assert closed.wait(30)
+    with vault:
+        assert vault.namespace("notes").exists("x")
