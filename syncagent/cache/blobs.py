@@ -291,12 +291,28 @@ def add_hole(db: Database, blob: int, parent: bytes, device: bytes, seq: int) ->
     db.execute("INSERT OR IGNORE INTO hole VALUES (?, ?, ?, ?)", (blob, parent, device, seq))
 
 
-def fill_holes(db: Database) -> int:
-    """Drop the holes whose version has come, or whose batch has: then it was pruned. How many."""
-    return db.changed(
+def fill_holes(db: Database) -> set[int]:
+    """Drop the holes whose version has come, or whose batch has (it was pruned). Blobs without one now."""
+    filled = db.all(
         "DELETE FROM hole WHERE EXISTS (SELECT 1 FROM version WHERE id = hole.parent_id)"
-        " OR EXISTS (SELECT 1 FROM device WHERE id = hole.device AND seq >= hole.seq)"
+        " OR EXISTS (SELECT 1 FROM device WHERE id = hole.device AND seq >= hole.seq) RETURNING blob_no"
     )
+    return {blob for blob in {row[0] for row in filled} if not is_incomplete(db, blob)}
+
+
+def is_incomplete(db: Database, blob: int) -> bool:
+    """Whether a version of a blob names one that another device has published and that has not come."""
+    return db.scalar("SELECT 1 FROM hole WHERE blob_no = ? LIMIT 1", (blob,)) is not None
+
+
+def is_in_conflict(db: Database, blob: int) -> bool:
+    """Whether a blob shows that it is in conflict."""
+    return bool(db.scalar("SELECT conflict FROM blob WHERE no = ?", (blob,)))
+
+
+def set_conflict(db: Database, blob: int) -> None:
+    """Let a blob show that it is in conflict."""
+    db.execute("UPDATE blob SET conflict = 1 WHERE no = ?", (blob,))
 
 
 def has_holes(db: Database) -> bool:

@@ -5,7 +5,7 @@ acted on.
 """
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import msgspec
@@ -27,6 +27,7 @@ from syncagent.cache.status import Event, after
 from syncagent.engine import marks
 from syncagent.engine.arrivals import add_newcomers, candidates, newcomers
 from syncagent.engine.heads import add_version
+from syncagent.engine.holes import fill_holes, note_holes
 from syncagent.engine.marks import Marked
 from syncagent.engine.report import Seen
 from syncagent.engine.slots import SLOTS_KEY
@@ -159,7 +160,7 @@ def apply_batch(
     if incoming.batch.changes or incoming.batch.packs:  # else it is itself an acknowledgement
         journals.owe(db, device_no, incoming.seq)
     if blobs.has_holes(db):
-        blobs.fill_holes(db)
+        _fill_holes(db, applied)
     if applied.alarms:
         alarms.keep(db, applied.alarms)
     return applied
@@ -308,6 +309,7 @@ def _apply_version(db: Database, version: Version, incoming: Incoming, applied: 
     arrival = Event.ARRIVED_WANTED if is_wanted else Event.ARRIVED_UNWANTED
     status = after(None, Event.ARRIVED_HERE if is_here else arrival)
     assert status is not None
+    note_holes(db, version)
     added = add_version(db, version, device=incoming.device, seq=incoming.seq, status=status, chunks=numbers)
     if added.was_local:
         marks.share(db, Marked(added.blob_no, version.namespace, version.blob_id))
@@ -326,10 +328,14 @@ def _apply_version(db: Database, version: Version, incoming: Incoming, applied: 
                 is_conflict=added.is_conflict,
             )
         )
-    for parent in version.parents:
-        is_unread = parent.seq > journals.cursor(db, parent.device).seq
-        if is_unread and blobs.find_version(db, parent.version) is None:
-            blobs.add_hole(db, added.blob_no, parent.version, parent.device, parent.seq)
+
+
+def _fill_holes(db: Database, applied: Applied) -> None:
+    for blob, shown in fill_holes(db):
+        if shown.namespace != SETTINGS:
+            applied.conflicts.add(blob)
+            seen = Seen(shown.namespace, shown.blob_id, True, not shown.deleted, shown.size)
+            applied.seen.append(replace(seen, is_other=False, is_conflict=True))
 
 
 def _settle_published(db: Database, known: int, version: Version, incoming: Incoming) -> bool:

@@ -4,7 +4,7 @@ Local puts and batches of other devices both come through here, so that two
 devices that know the same versions show the same thing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -82,7 +82,9 @@ def add_version(
     if incoming.id not in head_ids and not demoted and not gone:
         return Added(number, blob, is_head=False, is_conflict=False)
     numbers = {head.id: head.no for head in old} | {incoming.id: number}
-    is_conflict = _is_conflict(db, [(numbers[node.id], node) for node in ranked], version, number)
+    is_conflict = _is_conflict(db, [(numbers[node.id], node) for node in ranked], {number: version})
+    if is_conflict and blobs.is_incomplete(db, blob) and not blobs.is_in_conflict(db, blob):
+        is_conflict = False  # what has not come may have replaced a side of it: `complete` tells
     winner_no = numbers[ranked[0].id]
     winner = version if winner_no == number else _winner(db, winner_no, ranked[0], version)
     blobs.set_heads(
@@ -108,6 +110,24 @@ def add_version(
         winner=winner,
         has_new_winner=before is None or before.id != ranked[0].id,
     )
+
+
+def complete(db: Database, blob: int) -> Version | None:
+    """What a blob shows that is in conflict, now that all its versions have come; None if it is not.
+
+    While a version is missing no conflict is told: it may be what another side has replaced.
+    """
+    heads = blobs.heads(db, blob)
+    if blobs.is_in_conflict(db, blob) or not _is_conflict(
+        db, [(head.no, _head_node(head)) for head in heads]
+    ):
+        return None
+    blobs.set_conflict(db, blob)
+    best = max(heads, key=lambda head: merge.rank(_head_node(head)))
+    try:
+        return blobs.load_version(db, best.no)
+    except CacheDamaged:
+        return None  # it shows as a conflict; who asks for it is told of the damage
 
 
 def fold_pair(db: Database, older_no: int, newer_no: int) -> bool:
@@ -139,13 +159,16 @@ def is_local_only(heads: Sequence[HeadRow]) -> bool:
     return bool(heads) and all(head.status is SyncStatus.LOCAL_ONLY for head in heads)
 
 
-def _is_conflict(db: Database, ranked: list[tuple[int, Node]], version: Version, number: int) -> bool:
+def _is_conflict(
+    db: Database, ranked: Sequence[tuple[int, Node]], loaded: Mapping[int, Version] | None = None
+) -> bool:
+    loaded = loaded or {}
     live = [(no, node) for no, node in ranked if not node.deleted]
     if len(live) < 2:
         return False
     try:
         full = [
-            merge.node_of(version if no == number else blobs.load_version(db, no), node.device, node.seq)
+            merge.node_of(loaded.get(no) or blobs.load_version(db, no), node.device, node.seq)
             for no, node in live
         ]
     except CacheDamaged:

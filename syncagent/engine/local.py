@@ -152,7 +152,7 @@ def record_put(
                 f"{put.namespace}/{put.blob_id!r} is not on this device", todo="put it without a version"
             )
         history.check_present(db, Name(put.namespace, put.blob_id), put.if_version, row.winner_no)
-        if row.is_conflict:  # the other heads were not named: they stay beside it
+        if row.is_conflict or blobs.is_incomplete(db, row.no):  # heads that were not named stay beside it
             replaced = [head for head in heads if head.no == row.winner_no]
     if put.resolution is not None:
         replaced = disputed(put.namespace, put.blob_id, row, heads, put.resolution.seen)

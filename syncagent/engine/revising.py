@@ -58,7 +58,8 @@ def record_revision(db: Database, *, wanted: Revision, now_ms: int, group: Group
     elif local.is_same_metadata(metadata, base.metadata):
         return base
     else:
-        replaced = [head for head in heads if head.no == row.winner_no or not row.is_conflict]
+        is_open = row.is_conflict or blobs.is_incomplete(db, row.no)
+        replaced = [head for head in heads if head.no == row.winner_no or not is_open]
     # Also where others have put something that is replaced too: the content has not been shared.
     stays_local = is_local_only([head for head in heads if head.no == base_no]) or is_local_only(replaced)
     version = Version(

@@ -194,13 +194,13 @@ def test_holes_fill_when_the_version_or_its_batch_comes(db: Database) -> None:
     for number, seq in ((1, 5), (2, 6), (1, 5)):
         blobs.add_hole(db, blob, arrived(number).id, OTHER, seq)
     assert blobs.has_holes(db) and count(db, "hole") == 2
-    assert blobs.fill_holes(db) == 0
+    assert blobs.fill_holes(db) == set()
     add_version(db, arrived(2), device=OTHER, seq=6, status=SyncStatus.SYNCED, chunks=[])
-    assert blobs.fill_holes(db) == 1, "the version itself"
+    assert blobs.fill_holes(db) == set() and count(db, "hole") == 1, "the version itself; another is missing"
     journals.advance(db, other, 4, bytes(32))
-    assert blobs.fill_holes(db) == 0
+    assert blobs.fill_holes(db) == set() and blobs.is_incomplete(db, blob)
     journals.advance(db, other, 5, bytes(32))
-    assert blobs.fill_holes(db) == 1, "its batch, without the version: it was pruned"
+    assert blobs.fill_holes(db) == {blob}, "its batch, without the version: it was pruned"
     assert not blobs.has_holes(db)
 
 
