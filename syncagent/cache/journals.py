@@ -33,6 +33,12 @@ def cursors(db: Database) -> dict[DeviceId, int]:
     return {DeviceId(row[0]): row[1] for row in db.all("SELECT id, seq FROM device")}
 
 
+def unread(db: Database, limit: int) -> list[DeviceId]:
+    """Devices of which no batch was read, those that were named first: there may be none of them."""
+    rows = db.all("SELECT id FROM device WHERE seq = 0 ORDER BY no LIMIT ?", (limit,))
+    return [DeviceId(row[0]) for row in rows]
+
+
 def advance(db: Database, device_no: int, seq: int, chain: bytes) -> None:
     """Move a cursor; in the same transaction as what the batch changed."""
     db.execute("UPDATE device SET seq = ?, chain = ? WHERE no = ?", (seq, chain, device_no))

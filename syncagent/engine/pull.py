@@ -53,11 +53,16 @@ from syncagent.journal.chain import BatchId, Verdict, apply_order, check_listing
 from syncagent.model import DeviceId
 from syncagent.remote.base import Remote
 from syncagent.reports import Alarm
+from syncagent.wording import counted
 
 WINDOW = 32
 """Batches opened and ordered together: at most some 10 MiB of msgpack in memory."""
 VERSIONS_AT_ONCE = 125
 """Versions of new blobs stored in one transaction: about 5 ms, so that a put does not wait longer."""
+
+
+UNREAD_DEVICES = 16
+"""Devices that only heads name, of which journals are asked for: a faulty device may invent any number."""
 
 
 @dataclass(slots=True)
@@ -90,15 +95,20 @@ async def pull(ctx: Context, remote: Remote, gate: TransferGate, arrivals: Arriv
     # A head names more than was listed: a listing may lag behind, so it is asked for once more.
     beyond = await ctx.cache.read(journals.beyond_cursors)
     await check_read_by_others(ctx, beyond)
-    behind = {shown.device for shown in beyond} - stopped - {own}
+    asked = {*devices, *await ctx.cache.read(partial(journals.unread, limit=UNREAD_DEVICES))} - {own}
+    behind = {shown.device for shown in beyond} & asked - stopped
     if behind:
         await _pull_devices(ctx, remote, gate, sorted(behind), stopped, result)
         beyond = await ctx.cache.read(journals.beyond_cursors)
         await check_read_by_others(ctx, beyond)
         for shown in beyond:
-            if shown.device not in stopped and shown.device != own:
+            if shown.device in behind and shown.device not in stopped:
                 error = Withheld(f"batch {shown.seq} of device {shown.device.hex()} exists and is not shown")
                 result.alarms.append(alarm(error, f"journal {shown.device.hex()}"))
+    unknown = len({shown.device for shown in beyond} - asked - {own})
+    if unknown:
+        text = f"nothing is shown of {counted(unknown, 'more device')} that journals name"
+        result.alarms.append(alarm(Withheld(text), "journals"))
     return result
 
 
@@ -107,7 +117,9 @@ async def _known_devices(ctx: Context, remote: Remote, own: DeviceId, result: Pu
     known = await ctx.cache.read(journals.cursors)
     devices = {DeviceId(bytes.fromhex(name[len(names.DEVICES) :])) for name in listed}
     result.is_listed = own in devices
-    return sorted((devices | set(known)) - {own})
+    devices.update(device for device, seq in known.items() if seq > 0)
+    devices.update(await ctx.cache.read(partial(journals.unread, limit=UNREAD_DEVICES)))
+    return sorted(devices - {own})
 
 
 async def _pull_devices(

@@ -7,12 +7,13 @@ import msgspec
 import pytest
 
 from syncagent.crypto.chunk import content_digest
+from syncagent.engine.pull import UNREAD_DEVICES
 from syncagent.errors import BlobExists
-from syncagent.journal.changes import VersionChange
-from syncagent.model import CHUNK_SIZE, PackRecord, Version
+from syncagent.journal.changes import Head, VersionChange
+from syncagent.model import CHUNK_SIZE, DeviceId, PackRecord, Version
 from syncagent.remote.memory import MemoryRemote
 from syncagent.vault import Vault
-from tests.engine.world import World, batches, kinds, statuses
+from tests.engine.world import World, batches, kinds, statuses, use
 from tests.faulty import FaultyDevice
 
 pytestmark = pytest.mark.anyio
@@ -134,3 +135,25 @@ async def test_a_version_that_claims_the_digest_of_other_bytes_is_no_put_of_them
         assert (await notes.get("letter")).data == letter
         again = await notes.put("letter", letter, local_only=local_only)
         assert again.id == version.id, "the same bytes are no new version"
+
+
+async def test_devices_that_a_journal_invents_are_asked_for_in_small_number(world: World) -> None:
+    async with world.open("a") as a:
+        faulty = faulty_device(world, a)
+        invented = {DeviceId(os.urandom(16)): Head(5, os.urandom(32)) for _ in range(300)}
+        await faulty.publish(heads=invented)
+        led = world.remote()
+        await use(a, led)
+        for _ in range(3):
+            led.calls.clear()
+            report = await a.sync()
+            assert set(kinds(report)) == {"Withheld"}
+            assert len(report.alarms) == UNREAD_DEVICES + 1
+            assert f"{300 - UNREAD_DEVICES} more devices" in report.alarms[-1].message
+            assert len(led.called("list")) < 20 + 2 * UNREAD_DEVICES
+    async with world.open("b") as b:  # one that is there is read all the same
+        await b.namespace("notes").put("letter", b"the only letter")
+        await b.sync()
+    async with world.open("a") as a:
+        await a.sync()
+        assert (await a.namespace("notes").get("letter")).data == b"the only letter"
