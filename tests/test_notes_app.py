@@ -51,7 +51,7 @@ async def running(home: Path, width: int = 100) -> AsyncIterator[Pilot[None]]:
 
 
 async def until(pilot: Pilot[None], is_so: Callable[[], bool]) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(90):  # of a machine with much else to do
         while not is_so():
             await pilot.pause(0.01)
 
