@@ -47,6 +47,7 @@ async def put(simulation: Simulation, device: Device, edit: Edit) -> Version | N
     assert edit.data is not None and edit.content is not None
     data = edit.data
     simulation.model.attempt(edit.name, edit.content)
+    gone = await _gone(simulation, device, [edit])
     version = await simulation.do(
         device,
         lambda vault: vault.namespace(edit.name.namespace).put(
@@ -55,6 +56,7 @@ async def put(simulation: Simulation, device: Device, edit: Edit) -> Version | N
     )
     if version is not None:
         simulation.model.acknowledge(version, edit.content)
+        await _note_unflagged(simulation, device, gone)
     return version
 
 
@@ -64,12 +66,14 @@ async def put_many(simulation: Simulation, device: Device, edits: Sequence[Edit]
         assert edit.content is not None
         simulation.model.attempt(edit.name, edit.content)
     requests = [(edit.name.id, edit.data or b"", edit.metadata) for edit in edits]
+    gone = await _gone(simulation, device, edits)
     results = await simulation.do(
         device, lambda vault: vault.namespace(edits[0].name.namespace).put_many(requests, replace=True)
     )
     for edit, result in zip(edits, results or (), strict=False):
         if result.version is not None:
             simulation.model.acknowledge(result.version, edit.content)
+    await _note_unflagged(simulation, device, gone)
 
 
 async def put_at_once(simulation: Simulation, device: Device, edits: Sequence[Edit]) -> None:
@@ -83,7 +87,9 @@ async def put_at_once(simulation: Simulation, device: Device, edits: Sequence[Ed
             for edit in edits:
                 group.start_soon(_put_one, simulation, vault, edit)
 
+    gone = await _gone(simulation, device, edits)
     await simulation.do(device, act)
+    await _note_unflagged(simulation, device, gone)
 
 
 async def put_if_unchanged(simulation: Simulation, device: Device, edit: Edit) -> None:
@@ -227,9 +233,11 @@ async def transact(simulation: Simulation, device: Device, edits: Sequence[Edit]
                     namespace.put(edit.name.id, edit.data, metadata=edit.metadata, replace=True)
         return tx.versions
 
+    gone = await _gone(simulation, device, edits)
     versions = await simulation.do(device, commit)
     if versions is not None:
         simulation.model.removed_tags |= seen
+        await _note_unflagged(simulation, device, gone)
     for edit, version in zip(edits, versions or (), strict=False):
         simulation.model.acknowledge(version, edit.content)
 
@@ -328,6 +336,8 @@ async def sync_beside(
                 group.start_soon(syncs.run, other)
 
     await simulation.do(device, act)
+    # The sync may have brought a deletion right before one of the puts.
+    await _note_unflagged(simulation, device, {edit.name for edit in edits})
     await _check(simulation, device, syncs.last)
 
 
@@ -403,3 +413,31 @@ def _tags(db: Database, name: Name) -> set[int]:
     number = blobs.find_namespace(db, name.namespace)
     row = None if number is None else blobs.find_blob(db, number, name.id)
     return set() if row is None else {tag for _, tag in facts.flag_tags(db, row.no)}
+
+
+async def _gone(simulation: Simulation, device: Device, edits: Sequence[Edit]) -> set[Name]:
+    """Those of the blobs that are deleted here: one that is made anew has no flag of before."""
+
+    def find(db: Database) -> set[Name]:
+        found = {edit.name: blobs.find_namespace(db, edit.name.namespace) for edit in edits}
+        rows = {name: no and blobs.find_blob(db, no, name.id) for name, no in found.items()}
+        return {name for name, row in rows.items() if row and row.is_deleted}
+
+    return await (await simulation.opened(device)).parts()[0].cache.read(find)
+
+
+async def _note_unflagged(simulation: Simulation, device: Device, names: set[Name]) -> None:
+    """The flags of these blobs that this device has taken away."""
+
+    def find(db: Database) -> set[int]:
+        removed: set[int] = set()
+        for name in names:
+            namespace = blobs.find_namespace(db, name.namespace)
+            row = None if namespace is None else blobs.find_blob(db, namespace, name.id)
+            if row is not None:
+                removed.update(facts.removed_tags(db, row.no))
+        return removed
+
+    if names:
+        cache = (await simulation.opened(device)).parts()[0].cache
+        simulation.model.removed_tags |= await cache.read(find)
