@@ -348,7 +348,7 @@ def _settle_published(db: Database, known: int, version: Version, incoming: Inco
         own = blobs.load_version(db, known)
         if _as_put(own) != _as_put(version):
             return False
-        if own != version:
+        if (own.parents, own.group) != (version.parents, version.group):
             kept = {parent.version for parent in version.parents}
             for parent in own.parents:
                 if parent.version not in kept:

@@ -399,3 +399,20 @@ async def test_a_new_passphrase_in_a_damaged_batch_is_published_all_the_same(wor
     async with world.open("b") as vault:
         await vault.sync()
         assert await vault.parts()[0].cache.read(listed_slots) == listed_here
+
+
+async def test_what_one_has_folded_is_not_published_by_the_other(world: World) -> None:
+    """Both have a put and its deletion waiting: one publishes the deletion, the other drops the put."""
+    async with world.open("a") as vault:
+        await vault.namespace("notes").put("x", b"one")
+        await vault.namespace("notes").delete("x")
+    world.clone("a", "copy")
+    for name in ("a", "copy", "a", "copy", "b"):
+        await world.sync(name)
+    histories = []
+    for name in ("a", "copy", "b"):
+        async with world.open(name) as vault:
+            assert not await vault.namespace("notes").exists("x")
+            histories.append([one.id for one in await vault.namespace("notes").history("x")])
+    assert len(histories[0]) == 1
+    assert histories[0] == histories[1] == histories[2]
