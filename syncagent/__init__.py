@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     )
     from syncagent.events import (
         AttentionNeeded,
+        BlobChanged,
         BlobDeleted,
         BlobFetched,
         BlobSent,
@@ -144,6 +145,7 @@ _HOMES = {
     "Blob": "syncagent.answers",
     "BlobArrival": "syncagent.reports",
     "BlobChange": "syncagent.answers",
+    "BlobChanged": "syncagent.events",
     "BlobDeleted": "syncagent.events",
     "BlobExists": "syncagent.errors",
     "BlobFailure": "syncagent.reports",
@@ -251,6 +253,7 @@ __all__ = [
     "Blob",
     "BlobArrival",
     "BlobChange",
+    "BlobChanged",
     "BlobDeleted",
     "BlobExists",
     "BlobFailure",

@@ -59,6 +59,14 @@ class FlagsChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class BlobChanged:
+    """Something else of a blob is another, such as when it expires or where its content is; see `changes`."""
+
+    namespace: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class ConflictAppeared:
     """Two devices have changed a blob without knowing of each other."""
 
@@ -132,6 +140,7 @@ Event = (
     | BlobSent
     | BlobFetched
     | FlagsChanged
+    | BlobChanged
     | ConflictAppeared
     | ConflictResolved
     | SyncStarted

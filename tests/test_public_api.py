@@ -22,6 +22,7 @@ NAMES = [
     "Blob",
     "BlobArrival",
     "BlobChange",
+    "BlobChanged",
     "BlobDeleted",
     "BlobExists",
     "BlobFailure",

@@ -41,7 +41,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class NewsRow:
-    """One entry. The last four are of the version that a blob has moved to, while it is known."""
+    """One entry. The last but one are of the version that a blob has moved to, while it is known.
+
+    `is_gone` tells of the blob as it is now, not as it was when this was written: it is deleted.
+    """
 
     no: int
     kind: NewsKind
@@ -51,6 +54,7 @@ class NewsRow:
     size: int
     is_live: bool
     is_own: bool
+    is_gone: bool
 
 
 def sql_kinds(script: str) -> str:
@@ -93,15 +97,20 @@ def rows_after(db: Database, number: int, limit: int) -> list[NewsRow]:
     own = db.scalar("SELECT no FROM device WHERE id = (SELECT value FROM meta WHERE key = 'device_id')")
     rows = db.all(
         "SELECT news.no, kind, namespace.name, blob.id, version.id, version.size, version.deleted,"
-        " version.device_no FROM news JOIN blob ON blob.no = news.blob_no"
+        " version.device_no, blob.deleted FROM news JOIN blob ON blob.no = news.blob_no"
         " JOIN namespace ON namespace.no = namespace_no"
         " LEFT JOIN version ON version.no = news.version_no AND version.blob_no = news.blob_no"
         " WHERE news.no > ? ORDER BY news.no LIMIT ?",
         (number, limit),
     )
     return [
-        NewsRow(no, NewsKind(kind), name, blob, version, size or 0, is_live=not deleted, is_own=device == own)
-        for no, kind, name, blob, version, size, deleted, device in rows
+        NewsRow(
+            *(no, NewsKind(kind), name, blob, version, size or 0),
+            is_live=not deleted,
+            is_own=device == own,
+            is_gone=bool(gone),
+        )
+        for no, kind, name, blob, version, size, deleted, device, gone in rows
     ]
 
 

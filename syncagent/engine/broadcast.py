@@ -20,6 +20,7 @@ from syncagent.cache.commit import Cache
 from syncagent.cache.news import NewsKind, NewsRow
 from syncagent.errors import SyncAgentError
 from syncagent.events import (
+    BlobChanged,
     BlobDeleted,
     BlobFetched,
     BlobSent,
@@ -185,8 +186,10 @@ def _event(row: NewsRow) -> Event | None:
             return BlobSent(*name)
         case NewsKind.FETCHED:
             return BlobFetched(*name)
-        case NewsKind.FLAGGED:
+        case NewsKind.FLAGGED if not row.is_gone:  # its deletion is told, and takes them away
             return FlagsChanged(*name)
+        case NewsKind.OTHER if not row.is_gone:
+            return BlobChanged(*name)
         case NewsKind.DISPUTED:
             return ConflictAppeared(*name)
         case NewsKind.SETTLED:

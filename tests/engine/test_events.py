@@ -1,7 +1,8 @@
 """What `Vault.events` tells, when, and what it leaves out for a listener that is slow."""
 
+import datetime
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 
 import anyio
@@ -54,6 +55,36 @@ async def test_what_is_put_and_deleted_here_is_told_with_its_version(world: Worl
             BlobStored("notes", "x", str(second), 4, is_from_afar=False),
             BlobDeleted("notes", "x", str(gone), is_from_afar=False),
         ]
+
+
+async def test_whatever_changes_shows_as_an_event_too(world: World) -> None:
+    """An application asks `changes` when something was told, and finds nothing that was not."""
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.settings(fetch="on-demand")
+        for blob_id in ("dated", "elsewhere"):
+            await notes.put(blob_id, b"one")
+        await notes.put("mine", b"one", local_only=True)
+        await vault.sync()
+        token = (await vault.changes()).token
+
+        async def told(call: Awaitable[object]) -> list[str]:
+            nonlocal token
+            events = vault.events()
+            await call
+            page = await vault.changes(token)
+            token = page.token
+            found = await heard(vault, events)
+            assert {change.id for change in page.changes} == {getattr(event, "id", "") for event in found}
+            return kinds(found)
+
+        at = datetime.datetime.fromtimestamp(world.clock.now + 1000, datetime.UTC)
+        assert await told(notes.set_expiry("dated", at)) == ["BlobChanged"]
+        assert await told(notes.evict("elsewhere")) == ["BlobChanged"]
+        assert await told(notes.pin("elsewhere")) == ["BlobChanged"]
+        assert await told(notes.put("mine", b"one", local_only=False)) == ["BlobChanged"]
+        assert await told(notes.add_flags("mine", {"seen"})) == ["FlagsChanged"]
+        assert await told(notes.delete("mine")) == ["BlobDeleted"], "which takes its flags away"
 
 
 async def test_what_is_told_is_durable(world: World) -> None:
