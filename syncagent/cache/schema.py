@@ -255,17 +255,20 @@ CREATE TRIGGER blob_moved AFTER UPDATE OF winner_no, conflict ON blob BEGIN
         WHERE OLD.conflict <> NEW.conflict;
 END;
 -- Not once more after what the same transaction (`mark` is 0) has just told of the blob.
-CREATE TRIGGER flag_added AFTER INSERT ON flag_tag BEGIN
+CREATE TRIGGER flag_added AFTER INSERT ON flag_tag
+WHEN (SELECT winner_no FROM blob WHERE no = NEW.blob_no) IS NOT NULL BEGIN
     INSERT INTO news (blob_no, kind) SELECT NEW.blob_no, @flagged WHERE NOT EXISTS (
         SELECT 1 FROM news WHERE no = (SELECT max(no) FROM news)
         AND blob_no = NEW.blob_no AND kind = @flagged AND mark = 0);
 END;
-CREATE TRIGGER flag_taken AFTER INSERT ON flag_removed BEGIN
+CREATE TRIGGER flag_taken AFTER INSERT ON flag_removed
+WHEN (SELECT winner_no FROM blob WHERE no = NEW.blob_no) IS NOT NULL BEGIN
     INSERT INTO news (blob_no, kind) SELECT NEW.blob_no, @flagged WHERE NOT EXISTS (
         SELECT 1 FROM news WHERE no = (SELECT max(no) FROM news)
         AND blob_no = NEW.blob_no AND kind = @flagged AND mark = 0);
 END;
-CREATE TRIGGER blob_dated AFTER UPDATE OF expires_at ON blob WHEN OLD.expires_at IS NOT NEW.expires_at BEGIN
+CREATE TRIGGER blob_dated AFTER UPDATE OF expires_at ON blob
+WHEN OLD.expires_at IS NOT NEW.expires_at AND NEW.winner_no IS NOT NULL BEGIN
     INSERT INTO news (blob_no, kind) VALUES (NEW.no, @other);
 END;
 

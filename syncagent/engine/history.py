@@ -1,6 +1,6 @@
 """The versions of a blob that are known here: which one a caller means, what each is, what is in conflict."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from syncagent.answers import Conflict, VersionInfo
@@ -153,10 +153,15 @@ def tags(db: Database, blob: int) -> dict[int, list[str]]:
     return found
 
 
-def device_names(db: Database) -> dict[DeviceId, str]:
-    """What the devices of the vault are called, as far as is known here."""
-    changes = [decode_change(row.change) for row in facts.registers(db, "device")]
-    return {DeviceId(one.device): one.name for one in changes if isinstance(one, DeviceChange)}
+def device_names(db: Database, devices: Iterable[DeviceId]) -> dict[DeviceId, str]:
+    """What some devices are called, as far as is known; a journal may have named any number of others."""
+    found: dict[DeviceId, str] = {}
+    for device in devices:
+        row = facts.find_register(db, "device", device)
+        change = None if row is None else decode_change(row.change)
+        if isinstance(change, DeviceChange):
+            found[device] = change.name
+    return found
 
 
 def _steps_back(db: Database, name: Name, row: BlobRow, reference: str) -> int:
@@ -188,7 +193,7 @@ def _infos(db: Database, row: BlobRow, condition: str, parameters: Sequence[obje
         parameters,
     )
     packed = blobs.packed_versions(db, [found[0] for found in rows])
-    names, labels = device_names(db), tags(db, row.no)
+    names, labels = device_names(db, {found[2] for found in rows}), tags(db, row.no)
     return [
         VersionInfo(
             id=bytes(id_).hex(),

@@ -9,11 +9,11 @@ import pytest
 from syncagent.crypto.chunk import content_digest
 from syncagent.engine.pull import UNREAD_DEVICES
 from syncagent.errors import BlobExists
-from syncagent.journal.changes import Head, VersionChange
+from syncagent.journal.changes import ExpiresChange, FlagsChange, Head, VersionChange
 from syncagent.model import CHUNK_SIZE, DeviceId, PackRecord, Version
 from syncagent.remote.memory import MemoryRemote
 from syncagent.vault import Vault
-from tests.engine.world import World, batches, kinds, statuses, use
+from tests.engine.world import World, batches, kinds, rows, statuses, use
 from tests.faulty import FaultyDevice
 
 pytestmark = pytest.mark.anyio
@@ -157,3 +157,25 @@ async def test_devices_that_a_journal_invents_are_asked_for_in_small_number(worl
     async with world.open("a") as a:
         await a.sync()
         assert (await a.namespace("notes").get("letter")).data == b"the only letter"
+
+
+async def test_what_is_said_of_blobs_that_never_come_is_no_news(world: World) -> None:
+    """Else a journal of flags alone would push what an application has not read yet out of the log."""
+    async with world.open("a") as a:
+        faulty = faulty_device(world, a)
+        await a.namespace("notes").put("letter", b"the only letter")
+        token = (await a.changes()).token
+        before = await rows(a, "SELECT count(*) FROM news")
+        await faulty.publish(
+            *(FlagsChange("notes", f"ghost {n}", (("seen", n),), (n + 1000,)) for n in range(200)),
+            *(ExpiresChange("notes", f"ghost {n}", 1 << 50, False, 1) for n in range(200)),
+        )
+        await a.sync()
+        assert await rows(a, "SELECT count(*) FROM flag_tag") == [(200,)], "it is kept, should they come"
+        sent = 1  # the letter
+        assert await rows(a, "SELECT count(*) - ? FROM news", sent) == before
+        await faulty.publish(VersionChange(faulty.version("ghost 7")))
+        await a.sync()
+        told = (await a.changes(since=token)).changes
+        assert {one.id for one in told} == {"letter", "ghost 7"}
+        assert await a.namespace("notes").get_flags("ghost 7") == {"seen"}
