@@ -10,7 +10,7 @@ One process runs rounds at a time (`cache/lock.py`), and of one vault's rounds o
 
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -90,6 +90,7 @@ class Engine:
         self.gate = gate
         self._opening = anyio.Lock()
         self._turn = anyio.Lock()
+        self._fetching: dict[int, _Fetching] = {}
         self._place: Place | None = None
         self._remotes: list[Remote] = []
         self._on_change: Callable[[], None] | None = None
@@ -152,6 +153,28 @@ class Engine:
         Raises:
             RemoteError: the remote as a whole does not answer. That is told at once: somebody waits.
         """
+        wanted = tuple(versions)
+        if part is not None or len(wanted) != 1:
+            return await self._fetch_now(wanted, part)
+        # Five who ask for the same have it fetched once, and are told the same.
+        while (running := self._fetching.get(wanted[0])) is not None:
+            await running.over.wait()
+            if running.error is not None:
+                raise running.error
+            if running.causes is not None:
+                return running.causes  # else whoever fetched it was cancelled
+        running = self._fetching[wanted[0]] = _Fetching()
+        try:
+            running.causes = await self._fetch_now(wanted, None)
+        except SyncAgentError as exc:
+            running.error = exc
+            raise
+        finally:
+            del self._fetching[wanted[0]]
+            running.over.set()
+        return running.causes
+
+    async def _fetch_now(self, versions: Sequence[int], part: Part | None) -> dict[int, SyncAgentError]:
         remote = await self.remote()
         if isinstance(remote, RetryRemote):
             remote = remote.once()
@@ -161,7 +184,7 @@ class Engine:
         failures = await self._ctx.cache.read(partial(meta.find_int, key=meta.SYNC_FAILURES))
         patience = PATIENCE_S.set(WAITING_AWAY_S if failures else WAITING_S)
         try:
-            await fetcher.fetch(list(versions))
+            await fetcher.fetch(versions)
         finally:
             PATIENCE_S.reset(patience)
         return fetcher.causes
@@ -362,6 +385,17 @@ class Engine:
         if success.is_recovery:
             self.herald.change_state(SyncState.READY)
         return success.alarms
+
+
+class _Fetching:
+    """Content of one version under way for those who wait for it, and how that went."""
+
+    __slots__ = ("causes", "error", "over")
+
+    def __init__(self) -> None:
+        self.over = anyio.Event()
+        self.causes: dict[int, SyncAgentError] | None = None
+        self.error: SyncAgentError | None = None
 
 
 async def _apart(run: Job, kinds: tuple[type[SyncAgentError], ...], held: list[SyncAgentError]) -> None:

@@ -1,5 +1,6 @@
 """Content that is elsewhere: fetched when it is read, ahead of everything, as much of it as is read."""
 
+import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -279,3 +280,52 @@ async def test_a_conflict_is_the_same_on_all_devices_wherever_its_content_is(wor
         assert [one.is_here for one in here.versions] != [one.is_here for one in there.versions]
         assert here == there
         assert (await vault.namespace("notes").resolve("x", b"both", seen=there)).blob_id == "x"
+
+
+async def test_several_who_ask_for_the_same_content_have_it_fetched_once(world: World) -> None:
+    data = random.Random(3).randbytes(600 << 10)
+    async with world.open("a") as vault:
+        await vault.namespace("notes").settings(fetch="on-demand")
+        await vault.namespace("notes").put("x", data)
+        await vault.sync()
+    remote = GateRemote(MemoryRemote(world.store))
+    async with world.open("b", remote) as vault:
+        await vault.sync()
+        notes = vault.namespace("notes")
+        got: list[bytes] = []
+
+        async def get() -> None:
+            got.append((await notes.get("x")).data)
+
+        async with anyio.create_task_group() as group:
+            first = anyio.CancelScope()
+
+            async def lead() -> None:
+                with first:
+                    await get()
+
+            group.start_soon(lead)
+            await remote.wait_held(1)
+            for _ in range(4):
+                group.start_soon(get)
+            await anyio.wait_all_tasks_blocked()
+            assert len(remote.held) == 1
+            first.cancel()  # then another one has it fetched
+            await remote.wait_held(1)
+            remote.open()
+        assert got == [data] * 4
+        packs = remote.called("get", names.PACKS)
+        assert len(packs) == 2 * len(set(packs)), "by the one who was cancelled, and by one of the others"
+        await notes.evict("x")
+        remote.before = Fails(Unreachable("gone"), "get", names.PACKS)
+        told: list[str] = []
+
+        async def ask() -> None:
+            with pytest.raises(BlobNotHere) as caught:
+                await notes.get("x")
+            told.append(str(caught.value))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(ask)
+        assert len(told) == 4
