@@ -76,12 +76,6 @@ def is_unpublished(db: Database, version_no: int) -> bool:
     return row is not None
 
 
-def is_of_transaction(db: Database, version_no: int) -> bool:
-    """Whether a waiting version is to be published with others."""
-    row = db.one("SELECT 1 FROM upload WHERE version_no = ? AND group_id IS NOT NULL", (version_no,))
-    return row is not None
-
-
 @dataclass(frozen=True, slots=True)
 class WaitingParent:
     """A version that waits and that no batch has held; `is_bound`: it has a tag, or is of a transaction."""

@@ -36,7 +36,6 @@ class Event(enum.Enum):
     EVICTED = "evicted"
     LOST_HERE = "content damaged here"
     LOST_THERE = "content lost at the remote"
-    KEPT_LOCAL = "made local_only"
     SHARED = "made shared"
 
 
@@ -65,7 +64,6 @@ TRANSITIONS: dict[Event, dict[SyncStatus | None, SyncStatus]] = {
     Event.EVICTED: {SYNCED: REMOTE_ONLY},
     Event.LOST_HERE: {SYNCED: PENDING_DOWNLOAD},
     Event.LOST_THERE: {SYNCED: PENDING_UPLOAD},
-    Event.KEPT_LOCAL: {PENDING_UPLOAD: LOCAL_ONLY, FAILED_UPLOAD: LOCAL_ONLY},
     Event.SHARED: {LOCAL_ONLY: PENDING_UPLOAD},
 }
 

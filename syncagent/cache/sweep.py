@@ -78,15 +78,27 @@ def forget_unused(db: Database) -> int:
     Content of a large blob that was replaced before it was sent. The files have no row then and are
     removed as leftovers once they are old.
     """
-    unused = [
-        row[0]
-        for row in db.all(
-            "SELECT no FROM pack WHERE batch_seq IS NULL AND has_file AND NOT is_remote AND NOT EXISTS"
-            " (SELECT 1 FROM pack_chunk JOIN version_chunk ON version_chunk.chunk_no = pack_chunk.chunk_no"
-            " WHERE pack_no = pack.no)"
-        )
-    ]
+    unused = _unused(db)
     for number in unused:
         db.execute("DELETE FROM pack_chunk WHERE pack_no = ?", (number,))
         db.execute("DELETE FROM pack WHERE no = ?", (number,))
     return len(unused)
+
+
+def empty_unused(db: Database) -> None:
+    """Let nobody use what `forget_unused` is going to forget: a blob that shares a part would send it all.
+
+    The rows stay until then, for a sync that runs may know them by number.
+    """
+    for number in _unused(db):
+        db.execute("DELETE FROM pack_chunk WHERE pack_no = ?", (number,))
+        db.execute("UPDATE pack SET record_sha256 = x'' WHERE no = ?", (number,))
+
+
+def _unused(db: Database) -> list[int]:
+    rows = db.all(
+        "SELECT no FROM pack WHERE batch_seq IS NULL AND has_file AND NOT is_remote AND NOT EXISTS"
+        " (SELECT 1 FROM pack_chunk JOIN version_chunk ON version_chunk.chunk_no = pack_chunk.chunk_no"
+        " WHERE pack_no = pack.no)"
+    )
+    return [number for (number,) in rows]

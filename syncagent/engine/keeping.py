@@ -4,14 +4,12 @@ Others hear nothing of what stays here: not of what it was before, as far as tha
 is said of it (`marks.py`).
 """
 
-from collections.abc import Sequence
-
 import msgspec
 
-from syncagent.cache import blobs, outbox
+from syncagent.cache import blobs, outbox, sweep
 from syncagent.cache.db import Database
 from syncagent.cache.status import Event
-from syncagent.engine import history, marks
+from syncagent.engine import marks
 from syncagent.engine.heads import fold_pair
 from syncagent.engine.marks import Marked
 from syncagent.errors import ConfigError
@@ -28,26 +26,7 @@ def keep_here(db: Database, version_no: int, blob: Marked) -> None:
     """
     if _fold_away(db, version_no, blob):
         marks.withhold(db, blob)
-
-
-def keep_winner(db: Database, version_no: int, blob: Marked) -> None:
-    """Keep a version here that waits to be sent; one that is, or may be, at the remote stays as it is.
-
-    Raises:
-        ConfigError: it is part of a transaction, or what it has replaced must be sent.
-    """
-    if not outbox.is_unpublished(db, version_no):
-        return
-    if outbox.is_of_transaction(db, version_no):
-        raise ConfigError(
-            f"{blob.namespace}/{blob.blob_id!r} waits as part of a transaction",
-            safe="it stays as it is, and is sent",
-            todo="delete it, and put it under another name",
-        )
-    _fold_away(db, version_no, blob)
-    blobs.move_status(db, version_no, Event.KEPT_LOCAL)
-    outbox.forget(db, version_no)
-    marks.withhold(db, blob)
+        sweep.empty_unused(db)
 
 
 def share_winner(
@@ -62,22 +41,6 @@ def share_winner(
     outbox.enqueue_version(db, version_no, priority=priority, group=group)
     marks.share(db, blob, group=group)
     return version
-
-
-def replace_local(db: Database, older: Sequence[int], newer_no: int, blob: Marked) -> None:
-    """Drop versions that stayed here in favour of the one that replaces them: others must not hear of them.
-
-    Raises:
-        ConfigError: one of them has a tag.
-    """
-    if older and not history.tags(db, blob.no).keys().isdisjoint(older):
-        raise ConfigError(
-            f"the version of {blob.namespace}/{blob.blob_id!r} that stays on this device has a tag",
-            safe="it is kept, and nothing was stored",
-            todo="take the tag off; or share the blob: put the same content with local_only=False",
-        )
-    for number in older:
-        fold_pair(db, number, newer_no)
 
 
 def _fold_away(db: Database, version_no: int, blob: Marked) -> bool:

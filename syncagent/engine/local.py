@@ -18,7 +18,7 @@ from syncagent.cache.status import Event, after
 from syncagent.crypto.chunk import content_digest
 from syncagent.crypto.keys import VAULT_SCOPE, VaultKeys
 from syncagent.engine import history, keeping, marks
-from syncagent.engine.heads import add_version, is_local_only
+from syncagent.engine.heads import add_version, fold_pair, is_local_only
 from syncagent.engine.history import Name
 from syncagent.engine.marks import Marked
 from syncagent.engine.stamps import next_hlc
@@ -168,8 +168,10 @@ def record_put(
     is_there = row is not None and row.is_live(now_ms)
     if is_there and winner is not None and put.resolution is None:
         assert row is not None and row.winner_no is not None
-        is_same = content.is_named_by(winner, keys)
-        is_same = is_same and is_same_metadata(winner.metadata, put.metadata)
+        is_named = content.is_named_by(winner, keys) and is_same_metadata(winner.metadata, put.metadata)
+        # What waits to be sent may share its content with other blobs: to stay here it is made anew.
+        is_kept = stays_local and not was_local and outbox.is_unpublished(db, row.winner_no)
+        is_same = is_named and not is_kept
         if is_same and not content.packs:
             content = content_in(Scope(winner.scope))  # not sealed yet, and no new version is made
         # What is sealed for a scope of its own brings nothing back: it makes a version that stays here.
@@ -180,16 +182,14 @@ def record_put(
                 downloads.settle(db, [row.winner_no])
                 if not was_here and there.is_lost(db, row.winner_no):
                     outbox.publish_again(db, row.winner_no)  # they had it all, and it is here alone now
-            if stays_local and not was_local:
-                keeping.keep_winner(db, row.winner_no, Marked(row.no, put.namespace, put.blob_id))
-            elif was_local and not stays_local:
+            if was_local and not stays_local:
                 blob = Marked(row.no, put.namespace, put.blob_id)
                 winner = keeping.share_winner(db, row.winner_no, blob, priority=put.priority, group=group)
             if put.expires_at is not None:
                 blob = marks.marked(db, row.no, put.namespace, put.blob_id)
                 marks.set_expiry(db, blob, put.expires_at, now_ms=now_ms, group=group)
             return winner
-        if not (is_same or put.replace or put.if_version is not None):
+        if not (is_named or put.replace or put.if_version is not None):
             raise BlobExists(f"{put.namespace}/{put.blob_id!r} holds other content")
     is_anew = row is not None and _is_anew(row, now_ms)
     if stays_local:
@@ -313,7 +313,9 @@ def add_local(
     if status is SyncStatus.PENDING_DOWNLOAD:
         downloads.enqueue(db, [added.version_no])
     blob = Marked(added.blob_no, version.namespace, version.blob_id)
-    keeping.replace_local(db, [head.no for head in replaced if _is_local(head)], added.version_no, blob)
+    for head in replaced:
+        if _is_local(head):  # never published: others must not be told its id
+            fold_pair(db, head.no, added.version_no)
     if status is SyncStatus.LOCAL_ONLY:
         keeping.keep_here(db, added.version_no, blob)
     elif added.was_local:

@@ -20,8 +20,8 @@ from syncagent.engine.heads import is_local_only
 from syncagent.engine.stamps import next_hlc
 from syncagent.errors import BlobNotFound, LimitExceeded, SyncAgentError
 from syncagent.journal.batch import decode_change, encode_change
-from syncagent.journal.changes import ExpiresChange, FlagsChange, TagChange
-from syncagent.model import GroupId, Hlc, SyncStatus
+from syncagent.journal.changes import ExpiresChange, FlagsChange
+from syncagent.model import GroupId, Hlc
 
 MAX_FLAGS = 1000
 """Of one blob. A mail has some ten; more than this is a use for which metadata or a blob is made."""
@@ -92,30 +92,26 @@ def clear_flags(db: Database, blob: Marked, *, group: GroupId | None = None) -> 
 
 
 def share(db: Database, blob: Marked, *, group: GroupId | None = None) -> None:
-    """Tell others all that was said of a blob that stayed on this device, but for versions that still do."""
+    """Tell others all that was said of a blob that stayed on this device."""
     _enqueue_flags(db, blob, facts.flag_tags(db, blob.no), facts.removed_tags(db, blob.no), group)
-    for number, packed in facts.tags_of(db, blob.no):
-        if blobs.status_of(db, number) is not SyncStatus.LOCAL_ONLY:
-            outbox.enqueue_change(db, packed, group=group)
     for row in expiries.known(db, blob.no):
         change = ExpiresChange(blob.namespace, blob.blob_id, row.at, row.forced, row.hlc)
         outbox.enqueue_change(db, encode_change(change), group=group)
 
 
 def withhold(db: Database, blob: Marked) -> None:
-    """Take off the queue what waits to be said of a blob, or a version, that no other device knows."""
-    is_known = outbox.is_known_elsewhere(db, blob.no)
+    """Take what waits to be said of a blob off the queue, if no other device knows the blob.
+
+    Tags are not looked for: a version that has one is always sent.
+    """
+    if outbox.is_known_elsewhere(db, blob.no):
+        return
     for number, packed in outbox.waiting_changes(db):
         with contextlib.suppress(SyncAgentError):  # a damaged row is told of when a batch is cut
-            match decode_change(packed):
-                case FlagsChange() | ExpiresChange() as change:
-                    is_about = (change.namespace, change.blob_id) == (blob.namespace, blob.blob_id)
-                    is_untold = is_about and not is_known
-                case TagChange() as change:
-                    is_untold = _stays_here(db, blob, change.version)
-                case _:
-                    is_untold = False
-            if is_untold:
+            change = decode_change(packed)
+            if isinstance(change, FlagsChange | ExpiresChange) and (
+                (change.namespace, change.blob_id) == (blob.namespace, blob.blob_id)
+            ):
                 outbox.drop_change(db, number)
 
 
@@ -144,13 +140,6 @@ def add_expiry(db: Database, blob: int, change: ExpiresChange, device: int, *, n
     is_back = was_over and not expiries.is_over(db, blob, now_ms - EXPIRED_MS)
     if is_back and settings.wants(db, change.namespace, change.blob_id, now_ms=now_ms):
         holding.want(db, blob)  # its content may have been given up
-
-
-def _stays_here(db: Database, blob: Marked, version_id: bytes) -> bool:
-    if blobs.blob_of_version(db, version_id) != blob.no:
-        return False
-    number = blobs.find_version(db, version_id)
-    return number is not None and blobs.status_of(db, number) is SyncStatus.LOCAL_ONLY
 
 
 def _record_flags(

@@ -33,8 +33,7 @@ def record_tag(db: Database, name: Name, version: str, tag: str, *, is_on: bool,
     row = history.find_known(db, name)
     if (tag in history.tags(db, row.no).get(number, ())) is is_on:
         return
-    stays_local = blobs.status_of(db, number) is SyncStatus.LOCAL_ONLY
-    if stays_local and is_on:
+    if blobs.status_of(db, number) is SyncStatus.LOCAL_ONLY:
         raise ConfigError(
             "a version that stays on this device is gone once it is replaced, so it takes no tag",
             todo="put it again with local_only=False",
@@ -43,5 +42,4 @@ def record_tag(db: Database, name: Name, version: str, tag: str, *, is_on: bool,
     key = version_id + tag.encode()
     change = TagChange(version_id, tag, is_on, next_register_hlc(db, "tag", key, now_ms))
     merge_register(db, "tag", key, Register(change, meta.device_id(db)))
-    if not stays_local:  # else others hear of it with the version
-        outbox.enqueue_change(db, encode_change(change))
+    outbox.enqueue_change(db, encode_change(change))

@@ -27,7 +27,6 @@ EXPECTED = {
     Event.EVICTED: "6 2 3 4 5 6 7; -",
     Event.LOST_HERE: "3 2 3 4 5 6 7; -",
     Event.LOST_THERE: "2 2 3 4 5 6 7; -",
-    Event.KEPT_LOCAL: "1 7 3 7 5 6 7; -",
     Event.SHARED: "1 2 3 4 5 6 2; -",
 }
 PAIRS = list(itertools.product(Event, [*SyncStatus, None]))

@@ -122,16 +122,14 @@ async def test_what_a_blob_was_before_it_was_kept_here_is_not_sent(world: World)
         assert await statuses(vault) == {}
 
 
-async def test_a_tagged_version_that_stays_here_is_not_replaced(world: World) -> None:
+async def test_a_tagged_version_is_sent_and_does_not_stay_here(world: World) -> None:
     async with world.open("a") as vault:
         notes = vault.namespace("notes")
         version = await notes.put("x", b"keep me")
         await notes.tag("x", version, "precious")
-        await notes.put("x", b"keep me", local_only=True)
-        with pytest.raises(syncagent.ConfigError):
-            await notes.put("x", b"other", replace=True)
-        assert (await notes.get("x", version="precious")).data == b"keep me"
-        await notes.put("x", b"keep me", local_only=False)
+        for data in (b"keep me", b"other"):
+            with pytest.raises(syncagent.ConfigError):
+                await notes.put("x", data, replace=True, local_only=True)
         await notes.put("x", b"other", replace=True)
         assert (await notes.get("x", version="precious")).data == b"keep me"
 

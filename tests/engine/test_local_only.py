@@ -1,6 +1,7 @@
 """Blobs that stay on their device: what others never hear of, and what they hear once it is shared."""
 
 import datetime
+import random
 from collections.abc import AsyncIterator
 
 import pytest
@@ -83,7 +84,7 @@ async def test_a_deletion_that_others_wait_for_is_told_though_the_blob_is_made_a
 
 
 @pytest.mark.parametrize("content", [b"secret 2", b"secret 3"])
-@pytest.mark.parametrize("how", ["tagged", "of a transaction"])
+@pytest.mark.parametrize("how", ["tagged", "of a transaction", "tagged itself"])
 async def test_a_former_version_that_must_be_sent_refuses_that_the_blob_stays_here(
     world: World, how: str, content: bytes
 ) -> None:
@@ -91,11 +92,13 @@ async def test_a_former_version_that_must_be_sent_refuses_that_the_blob_stays_he
         notes = vault.namespace("notes")
         if how == "tagged":
             await notes.tag("x", await notes.put("x", b"secret 1"), "t")
-        else:
+        elif how == "of a transaction":
             async with vault.transaction() as tx:
                 tx.namespace("notes").put("x", b"secret 1")
                 tx.namespace("notes").put("y", b"y")
-        await notes.put("x", b"secret 2", replace=True)
+        version = await notes.put("x", b"secret 2", replace=True)
+        if how == "tagged itself":
+            await notes.tag("x", version, "t")
         before = await rows(vault, "SELECT * FROM upload"), await rows(vault, "SELECT * FROM version")
         with pytest.raises(ConfigError):
             await notes.put("x", content, replace=True, local_only=True)
@@ -115,6 +118,19 @@ async def test_a_damaged_former_version_is_not_sent_either(world: World) -> None
         await notes.put("x", b"secret 3", replace=True, local_only=True)
         await vault.sync()
         assert await published(world, vault) == [] and world.names("packs/") == []
+
+
+async def test_what_waited_shares_no_pack_with_other_blobs_once_it_stays_here(world: World) -> None:
+    first, second = (random.Random(seed).randbytes(1 << 20) for seed in range(2))
+    async with world.open("a") as vault:
+        notes = vault.namespace("notes")
+        await notes.put("mine", first + second)
+        await notes.put("mine", first + second, local_only=True)
+        await notes.put("ours", first)
+        await vault.sync()
+        assert await statuses(vault) == {"mine": "LOCAL_ONLY", "ours": "SYNCED"}
+        assert (await notes.get("mine")).data == first + second
+    assert sum(len(world.data(name)) for name in world.names("packs/")) < 1.5 * (1 << 20)
 
 
 # What was given up here ----------------------------------------------------------------------------
@@ -283,22 +299,6 @@ async def test_what_was_said_of_a_shared_blob_is_told_though_it_is_made_local_be
         assert tags == [("as agreed",) if deed == "tag" else ()]
 
 
-async def test_a_tag_of_a_version_that_is_kept_here_stays_here_as_well(
-    world: World,
-) -> None:
-    await world.put_and_sync("a", x=b"1")
-    async with world.open("a") as vault:
-        notes = vault.namespace("notes")
-        await notes.tag("x", await notes.put("x", b"2", replace=True), "secret")
-        await notes.put("x", b"2", local_only=True)
-        await vault.sync()
-        assert "TagChange" not in [type(change).__name__ for change in await published(world, vault)]
-        await world.sync("b")
-        await world.put_and_sync("b", x=b"theirs")
-        await vault.sync()
-        assert "TagChange" not in [type(change).__name__ for change in await published(world, vault)]
-
-
 async def test_flags_of_a_blob_made_local_in_a_transaction_are_told_in_that_which_shares_it(
     world: World,
 ) -> None:
@@ -362,42 +362,6 @@ async def test_a_version_that_stays_here_takes_no_tag_though_others_have_put_too
         await notes.tag("x", theirs, "t")
         await notes.resolve("x", b"both")
         assert await statuses(vault) == {"x": "LOCAL_ONLY"}
-
-
-async def test_a_tagged_version_that_stays_here_is_replaced_once_its_tag_is_off(world: World) -> None:
-    async with world.open("a") as vault:
-        notes = vault.namespace("notes")
-        mine = await notes.put("x", b"mine")
-        await notes.tag("x", mine, "t")
-        await notes.put("x", b"mine", local_only=True)
-    world.clock.now -= 10
-    await world.put_and_sync("b", x=b"theirs")
-    async with world.open("a") as vault:
-        notes = vault.namespace("notes")
-        await vault.sync()
-        with pytest.raises(ConfigError) as refused:
-            await notes.resolve("x", b"both")
-        assert "tag off" in refused.value.todo
-        await notes.untag("x", mine, "t")
-        await notes.resolve("x", b"both")
-        await vault.sync()
-        assert "TagChange" not in [type(change).__name__ for change in await published(world, vault)]
-        await notes.put("x", b"both", local_only=False)
-    assert await is_told_alike(world, "a", "b")
-
-
-async def test_a_tag_taken_off_what_stays_here_is_off_when_it_is_shared(world: World) -> None:
-    async with world.open("a") as vault:
-        notes = vault.namespace("notes")
-        mine = await notes.put("x", b"mine")
-        for tag in ("t", "u"):
-            await notes.tag("x", mine, tag)
-        await notes.put("x", b"mine", local_only=True)
-        await notes.untag("x", mine, "t")
-        await notes.put("x", b"mine", local_only=False)
-    await exchange(world, "a", "b")
-    async with world.open("b") as vault:
-        assert [one.tags for one in await vault.namespace("notes").history("x")] == [("u",)]
 
 
 # Deletions that stay here, and transactions ------------------------------------------------------------
