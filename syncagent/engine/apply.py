@@ -26,7 +26,7 @@ from syncagent.cache.db import Database
 from syncagent.cache.status import Event, after
 from syncagent.engine import marks
 from syncagent.engine.arrivals import add_newcomers, candidates, newcomers
-from syncagent.engine.heads import add_version
+from syncagent.engine.heads import add_version, rank_anew
 from syncagent.engine.holes import fill_holes, note_holes
 from syncagent.engine.marks import Marked
 from syncagent.engine.report import Seen
@@ -358,6 +358,9 @@ def _settle_published(db: Database, known: int, version: Version, incoming: Inco
         blobs.replace_version(db, known, version)  # the id is 128 random bits, and the row is lost anyway
     blobs.move_status(db, known, Event.SHARED)
     outbox.settle(db, known, device=blobs.device_no(db, incoming.device), seq=incoming.seq)
+    blob = blobs.blob_of_version(db, version.id)
+    assert blob is not None
+    rank_anew(db, blob)
     return True
 
 

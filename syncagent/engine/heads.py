@@ -4,6 +4,7 @@ Local puts and batches of other devices both come through here, so that two
 devices that know the same versions show the same thing.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -110,6 +111,22 @@ def add_version(
         winner=winner,
         has_new_winner=before is None or before.id != ranked[0].id,
     )
+
+
+def rank_anew(db: Database, blob: int) -> None:
+    """Let a blob show the head that wins now that some were given to another device: its id breaks ties."""
+    heads = blobs.heads(db, blob)
+    if len(heads) < 2:
+        return
+    best = max(heads, key=lambda head: merge.rank(_head_node(head)))
+    if db.scalar("SELECT winner_no FROM blob WHERE no = ?", (blob,)) == best.no:
+        return
+    with contextlib.suppress(CacheDamaged):  # it cannot be shown; what is shown stays, and is another head
+        winner = blobs.load_version(db, best.no)
+        is_conflict = blobs.is_in_conflict(db, blob)
+        blobs.set_heads(db, blob, winner_no=best.no, winner=winner, conflict=is_conflict, demoted=())
+        if winner.namespace == SETTINGS:
+            follow(db, winner)
 
 
 def complete(db: Database, blob: int) -> Version | None:

@@ -20,6 +20,7 @@ from syncagent.cache.db import Database
 from syncagent.crypto.sealed import open_object
 from syncagent.engine.apply import alarm
 from syncagent.engine.context import Context
+from syncagent.engine.heads import rank_anew
 from syncagent.engine.publish import OutboxDamaged, ProfileCopied
 from syncagent.engine.stamps import next_hlc
 from syncagent.errors import BadResponse, CacheDamaged, ObjectNotFound, RemoteForked
@@ -95,6 +96,10 @@ def _switch(
     for change in changes:
         outbox.enqueue_change(db, encode_change(change))
     db.execute("UPDATE version SET device_no = ? WHERE device_no = ? AND seq = 0", (new_no, old_no))
+    for (blob,) in db.all(
+        "SELECT DISTINCT blob_no FROM version WHERE device_no = ? AND status IS NOT NULL", (new_no,)
+    ):
+        rank_anew(db, blob)
     journals.become(db, old=old_no, seq=common, chain=chain)
     hlc = next_hlc(db, now_ms)
     name = meta.find_text(db, meta.DEVICE_NAME) or "device"

@@ -14,7 +14,7 @@ from syncagent.cache.profile import Profile
 from syncagent.engine import local
 from syncagent.engine.content import prepared
 from syncagent.engine.context import Context
-from syncagent.engine.heads import add_version
+from syncagent.engine.heads import add_version, rank_anew
 from syncagent.engine.local import Put
 from syncagent.engine.publish import fold
 from syncagent.errors import BlobExists, BlobNotFound, CacheDamaged, SourceChanged
@@ -170,6 +170,21 @@ def test_a_version_that_is_superseded_when_it_arrives_is_no_head(db: Database) -
     added = add(arrived(1))
     assert not added.is_head and listed(db) == (newer.id, 0, 0, 0)
     assert db.scalar("SELECT status FROM version WHERE id = ?", (arrived(1).id,)) is None
+
+
+def test_heads_that_are_given_to_another_device_are_ranked_anew(db: Database) -> None:
+    """Of two put in one millisecond the device's id decides, and a copied profile takes another id."""
+    one, two = arrived(1), msgspec.structs.replace(arrived(1), id=arrived(2).id, size=7)
+    for version, device in ((one, b"5" * 16), (two, b"4" * 16)):
+        add_version(db, version, device=DeviceId(device), seq=1, status=SyncStatus.SYNCED, chunks=[])
+    assert listed(db) == (one.id, 0, 0, 0)
+    number = blobs.device_no(db, b"3" * 16)
+    db.execute("UPDATE version SET device_no = ? WHERE id = ?", (number, one.id))
+    rank_anew(db, 1)
+    assert listed(db) == (two.id, 0, 0, 7)
+    assert db.scalar("SELECT count(*) FROM version WHERE status IS NOT NULL") == 2
+    rank_anew(db, 1)
+    assert listed(db) == (two.id, 0, 0, 7)
 
 
 def test_a_live_version_wins_over_a_deleted_one(db: Database) -> None:
