@@ -285,7 +285,7 @@ async def test_what_is_odd_about_the_journals_is_told_on_joining_and_by_the_firs
         await vault.namespace("notes").put("odd", b"dated ahead")
         await vault.sync()
     joined = await place.join("b")
-    assert [alarm.kind for alarm in joined.alarms] == ["Tampered"]
+    assert [alarm.kind for alarm in joined.alarms] == ["ClockAhead"]
     async with place.open("b") as vault:
         assert (await vault.status()).alarms == joined.alarms
         assert (await vault.sync()).alarms == joined.alarms

@@ -76,7 +76,7 @@ DEFECTS = (
     ),
     Defect(
         "ignore holes",
-        "engine/apply.py",
+        "engine/holes.py",
         "            blobs.add_hole(",
         "            0 and blobs.add_hole(",
     ),
@@ -114,9 +114,9 @@ DEFECTS = (
     ),
     Defect(
         "replace another version than the one that was read",
-        "engine/local.py",
-        "    if not is_named:",
-        "    if 0 and not is_named:",
+        "engine/history.py",
+        "        if version_no(db, name, reference) == present:",
+        "        if version_no(db, name, reference):",
     ),
     Defect(
         "wait for years after a failure",
