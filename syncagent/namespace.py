@@ -74,7 +74,8 @@ class Namespace:
             expected_size: of the content, in bytes.
             priority: 1 to 4; what is sent first has the smallest.
             local_only: True keeps the blob on this device for ever, False shares it; None leaves it as it
-                is, and shares a new one. What was sent already stays sent.
+                is, and shares a new one. What was sent already stays sent. What waits to be sent and has a
+                tag, or is part of a transaction, is sent, and True is refused.
             expires_at: when the blob is to be gone, as for `set_expiry`, in the future. None leaves it as
                 it is, and a new blob never expires; if another device gives a blob of the same new id a
                 time meanwhile, that holds for both.
