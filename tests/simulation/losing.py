@@ -55,8 +55,9 @@ async def lose_and_put_again(
         return "not given up"
     if await _is_whole(simulation, device, name):
         return "needed by another blob"
-    for pack in held[0].packs:
-        simulation.store.objects.pop(names.pack_object(pack), None)  # it may have lost it before
+    gone = set(map(names.pack_object, held[0].packs))
+    kept = {name: stored for name, stored in simulation.store.objects.items() if name not in gone}
+    simulation.store.objects = kept  # set as a whole: over HTTP they are files
     simulation.is_honest = False
     mishaps.let_days_pass(simulation, _LONGER_THAN_SEEN_DAYS)
     metadata = dict(read.metadata)
