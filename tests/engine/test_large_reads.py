@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from syncagent import names
-from syncagent.errors import BlobNotFound, CacheDamaged, Unreachable
+from syncagent.errors import BlobNotFound, CacheDamaged, ConfigError, Unreachable
 from syncagent.model import CHUNK_SIZE
 from syncagent.vault import Vault
 from tests.engine.test_large_content import content, pack_files
@@ -34,9 +34,11 @@ async def ranges(vault: Vault, data: bytes) -> None:
             (size - 3, size + 100),
         ]:
             assert await reader.read_range(start, stop) == data[start:stop]
-        for start, stop in [(size, size + 1), (10, 10), (20, 10), (-5, 0)]:
+        for start, stop in [(size, size + 1), (10, 10), (20, 10)]:
             assert await reader.read_range(start, stop) == b""
-        assert await reader.read_range(-5, 3) == data[:3]
+        for start, stop in [(-5, 0), (-5, 3), (0, -1)]:
+            with pytest.raises(ConfigError, match="from the start"):
+                await reader.read_range(start, stop)
 
 
 async def test_ranges_are_read_across_chunks_and_ends(world: World) -> None:
