@@ -102,7 +102,8 @@ async def pull(ctx: Context, remote: Remote, gate: TransferGate, arrivals: Arriv
         beyond = await ctx.cache.read(journals.beyond_cursors)
         await check_read_by_others(ctx, beyond)
         for shown in beyond:
-            if shown.device in behind and shown.device not in stopped:
+            # Also one that only a batch of the second round has named.
+            if shown.device in asked and shown.device not in stopped:
                 error = Withheld(f"batch {shown.seq} of device {shown.device.hex()} exists and is not shown")
                 result.alarms.append(alarm(error, f"journal {shown.device.hex()}"))
     unknown = len({shown.device for shown in beyond} - asked - {own})

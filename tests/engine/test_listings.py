@@ -170,3 +170,37 @@ async def test_a_small_page_is_followed_by_the_next(world: World) -> None:
 
     remote = SmallPages(MemoryRemote(world.store))
     assert (await world.sync("b", remote)).fetched == 5
+
+
+class LateRemote(LedRemote):
+    """Does not list some objects: some never, others not when their folder is listed first."""
+
+    def __init__(self, world: World, never: set[str], late: set[str]) -> None:
+        super().__init__(MemoryRemote(world.store))
+        self._never = never
+        self._late = late
+
+    async def list(self, prefix: str, *, after: str = "", limit: int = 1000) -> ObjectPage:
+        page = await super().list(prefix, after=after, limit=limit)
+        hidden = self._never | self._late
+        found = [one for one in page.objects if one.name not in hidden]
+        self._late = {name for name in self._late if not name.startswith(prefix)}
+        return ObjectPage(tuple(found), page.more)
+
+
+async def test_what_only_a_journal_of_the_second_round_names_is_told_as_withheld_too(world: World) -> None:
+    async def published(device: str, **blobs: bytes) -> set[str]:
+        before = set(world.names(names.JOURNAL))
+        await world.sync(device)
+        await world.put_and_sync(device, **blobs)
+        return set(world.names(names.JOURNAL)) - before
+
+    await published("a", x=b"1")
+    await world.sync("b")
+    late = await published("a", x=b"2")
+    await published("c", y=b"1")  # names that batch of a
+    withheld = await published("c", y=b"2")
+    late |= await published("a", x=b"3")  # names that batch of c
+    report = await world.sync("b", LateRemote(world, withheld, late))
+    [device] = {name.split("/")[1] for name in withheld}
+    assert [alarm.kind for alarm in report.alarms if alarm.subject == f"journal {device}"] == ["Withheld"]
