@@ -177,8 +177,11 @@ def _failed(request: Request, exc: Exception) -> PutResult:
     """What stopped one blob, and none of the others: also what nobody foresaw."""
     if not isinstance(exc, SyncAgentError):
         cause = exc
+        # Its own text may hold what was to be stored; whoever asks finds it behind this one.
         exc = ConfigError(
-            f"this cannot be stored: {type(cause).__name__}: {cause}", safe="nothing was stored"
+            f"{request.blob_id!r} cannot be stored: {type(cause).__name__}",
+            safe="nothing was stored of it",
+            todo="the cause of this error says what is wrong with the content or its source",
         )
         exc.__cause__ = cause
     return PutResult(request.blob_id or "", error=exc)
