@@ -7,6 +7,7 @@ nothing is read.
 """
 
 import contextlib
+import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Collection
 from functools import partial
@@ -92,9 +93,9 @@ class Broadcast:
                 rows = await self._cache.read(
                     partial(news.rows_after, number=self._told_to, limit=ROWS_AT_ONCE)
                 )
-                for row in rows:
+                for row, following in itertools.zip_longest(rows, rows[1:]):
                     event = _event(row)
-                    if event is None:
+                    if event is None or _is_part_of(row, following):
                         continue
                     for listener in list(self._listeners):
                         if row.no > listener.since:
@@ -170,6 +171,13 @@ class Listener(AsyncIterator[Event]):
     def wake(self) -> None:
         """There is something to look at."""
         self._woken.set()
+
+
+def _is_part_of(row: NewsRow, following: NewsRow | None) -> bool:
+    """Whether the put or deletion that comes next says it all: what it replaces loses its status first."""
+    if row.kind is not NewsKind.OTHER or following is None or following.kind is not NewsKind.MOVED:
+        return False
+    return (row.namespace, row.blob_id) == (following.namespace, following.blob_id)
 
 
 def _event(row: NewsRow) -> Event | None:

@@ -83,6 +83,7 @@ async def test_whatever_changes_shows_as_an_event_too(world: World) -> None:
         assert await told(notes.evict("elsewhere")) == ["BlobChanged"]
         assert await told(notes.pin("elsewhere")) == ["BlobChanged"]
         assert await told(notes.put("mine", b"one", local_only=False)) == ["BlobChanged"]
+        assert await told(notes.put("dated", b"two", replace=True)) == ["BlobStored"], "and no more"
         assert await told(notes.add_flags("mine", {"seen"})) == ["FlagsChanged"]
         assert await told(notes.delete("mine")) == ["BlobDeleted"], "which takes its flags away"
 
